@@ -1,0 +1,1 @@
+//! The command line: demo, wallet client, and the HTTP transport it uses.

@@ -1,0 +1,9 @@
+//! Sealed envelopes, and what holds the key to them: a password, a code or a public key.
+//!
+//! This is the lowest crate of Halfkey. It takes bytes, a source of randomness and a time, and gives bytes:
+//! no sockets, clock, global randomness, environment or logging (`docs/adr/0001`).
+
+pub mod entropy;
+pub mod hash;
+pub mod id;
+pub mod wallet;

@@ -1,0 +1,1 @@
+//! The password door: every guess is counted before it is evaluated.

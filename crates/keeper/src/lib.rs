@@ -1,0 +1,1 @@
+//! The passkey door: stateless, made for an enclave.

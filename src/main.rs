@@ -1,0 +1,3 @@
+//! The `halfkey` binary.
+
+fn main() {}

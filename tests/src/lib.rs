@@ -1,0 +1,1 @@
+//! Simulation, end to end, golden files and mutants; nobody depends on this crate.
