@@ -1,1 +1,3 @@
 //! Simulation, end to end, golden files and mutants; nobody depends on this crate.
+
+pub mod postgres;
