@@ -1,0 +1,140 @@
+//! Ceremony bodies: strict CBOR, HPKE-sealed to the server's pinned key (DECISIONS.md D6).
+//!
+//! Every step of every ceremony is one `POST` to [`crate::route::CEREMONIES`]. What the two parties say to each
+//! other is opaque here: one part per curve, made and read by `protocol`.
+//!
+//! | op | step | parts of the request | parts of the answer | effect |
+//! |---|---|---|---|---|
+//! | CreateWallet | 1, 2 | DKG | DKG | after 2 the server's halves are stored |
+//! | | 3 | proof of the device's half read back | none | pairs Active |
+//! | Sign | 1 (, 2 for secp256k1) | sign | sign | a signature |
+//! | Backup | 1 | commitment | the server's dealing, signed | |
+//! | | 2 | opening, custodian's sealed sub-share | the custodian's acknowledgement | custodian halves stored, pending |
+//! | Recover | 1 | commitment | the custodian's dealing, signed | |
+//! | | 2 | opening, sealed sub-share; secp256k1: refresh 1 | secp256k1: refresh 1 | |
+//! | | 3 | secp256k1: refresh 2; ed25519: none | secp256k1: refresh 2 | new server halves stored, pending |
+//! | | 4 | test signature 1 | test signature 1 | |
+//! | | 5 | secp256k1: test signature 2; both: proof of the new half | last message | pairs Active, recovery Completed |
+//!
+//! A retry of a step whose answer was lost starts a new session at step 1 (PROTOCOL.md 4.7).
+
+use halfkey_envelope::{id::SessionId, wallet::Curve};
+use minicbor::{Decode, Encode, bytes::ByteArray, bytes::ByteVec};
+
+/// The version of these messages.
+pub const VERSION: u8 = 1;
+/// The media type of sealed ceremony bodies, both ways.
+pub const MEDIA_TYPE: &str = "application/cbor";
+/// The largest sealed ceremony body, in bytes.
+pub const MAX_BODY: usize = 512 * 1024;
+/// HPKE `info` of a sealed request.
+pub const INFO: &[u8] = b"halfkey/server/v1/ceremony";
+/// Label under which the answer key is exported.
+pub const ANSWER: &[u8] = b"halfkey/server/v1/answer";
+
+/// Which ceremony.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Op {
+    /// DKG on every curve; the subject is the client id.
+    #[n(1)]
+    CreateWallet,
+    /// One signature; the subject is the signing pair's id.
+    #[n(2)]
+    Sign,
+    /// Reshare (C, S) → (C, K) on every curve; the subject is the backup id.
+    #[n(3)]
+    Backup,
+    /// Reshare (C, K) → (C′, S) on every curve; the subject is the recovery id.
+    #[n(4)]
+    Recover,
+}
+
+/// One curve's message.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Part {
+    /// The curve.
+    #[n(0)]
+    pub curve: Curve,
+    /// The message of `protocol`.
+    #[n(1)]
+    pub bytes: ByteVec,
+}
+
+/// One step, from the device.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CeremonyRequest {
+    /// [`VERSION`].
+    #[n(0)]
+    pub version: u8,
+    /// Which ceremony.
+    #[n(1)]
+    pub op: Op,
+    /// 1, 2, …
+    #[n(2)]
+    pub step: u8,
+    /// What it is about: see [`Op`].
+    #[n(3)]
+    pub subject: ByteArray<16>,
+    /// The session, from step 2 on.
+    #[n(4)]
+    pub session: Option<SessionId>,
+    /// The secret from the previous answer that opens the server's kept state, from step 2 on.
+    #[n(5)]
+    pub resume: Option<ByteArray<32>>,
+    /// The device's fresh nonce for proofs that the answer carries.
+    #[n(6)]
+    pub nonce: Option<ByteArray<32>>,
+    /// What is to be signed: strict CBOR of `signing::Payload`, in every step of `Sign`.
+    #[n(7)]
+    pub payload: Option<ByteVec>,
+    /// One message per curve, in the order of [`Curve::ALL`].
+    #[n(8)]
+    pub parts: Vec<Part>,
+}
+
+/// One step, from the server.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CeremonyAnswer {
+    /// [`VERSION`].
+    #[n(0)]
+    pub version: u8,
+    /// The session to name in the next step.
+    #[n(1)]
+    pub session: SessionId,
+    /// The step that was answered.
+    #[n(2)]
+    pub step: u8,
+    /// To be returned in the next step; absent when the ceremony is over.
+    #[n(3)]
+    pub resume: Option<ByteArray<32>>,
+    /// A fresh nonce of the server for the device's next proofs, where the table above names one.
+    #[n(4)]
+    pub nonce: Option<ByteArray<32>>,
+    /// One message per curve, in the order of [`Curve::ALL`]; a curve may be absent.
+    #[n(5)]
+    pub parts: Vec<Part>,
+}
+
+impl CeremonyRequest {
+    /// The part of one curve.
+    #[must_use]
+    pub fn part(&self, curve: Curve) -> Option<&[u8]> {
+        find(&self.parts, curve)
+    }
+}
+
+impl CeremonyAnswer {
+    /// The part of one curve.
+    #[must_use]
+    pub fn part(&self, curve: Curve) -> Option<&[u8]> {
+        find(&self.parts, curve)
+    }
+}
+
+fn find(parts: &[Part], curve: Curve) -> Option<&[u8]> {
+    parts.iter().find(|part| part.curve == curve).map(|part| part.bytes.as_slice())
+}

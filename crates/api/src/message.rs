@@ -1,0 +1,14 @@
+//! The JSON messages of the control plane. Field names are camelCase; ids are UUIDs; times are
+//! milliseconds since the Unix epoch.
+
+mod backup;
+mod client;
+mod custodian;
+mod recovery;
+mod verification;
+
+pub use backup::*;
+pub use client::*;
+pub use custodian::*;
+pub use recovery::*;
+pub use verification::*;

@@ -1,0 +1,82 @@
+use halfkey_envelope::id::{ApiKeyId, ClientId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::BackupStatus;
+
+/// `POST custodians/me/clients`: make a client. An empty object will do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateClient {
+    /// The custodian's own name for the user, at most 128 characters; never interpreted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+}
+
+/// The new client, with the credentials that are shown once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedClient {
+    /// The client.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: ClientId,
+    /// For tests and development; shown once.
+    pub client_api_key: String,
+    /// A session token for the app; shown once.
+    pub client_session_token: String,
+    /// When the session token ends unless it is used, in milliseconds.
+    pub session_expires_at: u64,
+}
+
+/// `POST custodians/me/clients/{id}/sessions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedSession {
+    /// The client.
+    #[schema(value_type = String, format = "uuid")]
+    pub client_id: ClientId,
+    /// Shown once.
+    pub client_session_token: String,
+    /// When it ends unless it is used, in milliseconds.
+    pub expires_at: u64,
+}
+
+/// One page of clients, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientPage {
+    /// At most `take`.
+    pub results: Vec<ClientSummary>,
+    /// Give it as `cursor` for the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// A client as its custodian sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientSummary {
+    /// The client.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: ClientId,
+    /// The custodian's own name for the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    /// When it was made, in milliseconds.
+    pub created_at: u64,
+    /// Whether it has wallets on every curve.
+    pub has_wallet: bool,
+    /// Its backups.
+    pub backup_status: BackupStatus,
+}
+
+/// A custodian API key, as `halfkey admin create-custodian` prints it once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedKey {
+    /// Names the key in lists and logs.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: ApiKeyId,
+    /// Shown once.
+    pub key: String,
+}

@@ -1,0 +1,143 @@
+use halfkey_envelope::{
+    id::{BackupId, DeviceId, PairId, RecoveryId, WalletId},
+    wallet::{Curve, Method},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{CurveProof, EnrolDevice};
+use crate::bytes::{Hex, HexBytes};
+
+/// What happens to the client's other devices when the recovery commits. There is no default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OldDevices {
+    /// Revoked in the same transaction.
+    Revoke,
+    /// Kept.
+    Keep,
+}
+
+/// `POST clients/me/recoveries`, signed by the new device's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BeginRecovery {
+    /// The method to open.
+    #[schema(value_type = String)]
+    pub method: Method,
+    /// The device that asks; enrolled only by its proof of possession.
+    pub new_device: EnrolDevice,
+    /// What happens to the others.
+    pub old_devices: OldDevices,
+}
+
+/// A recovery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Recovery {
+    /// The recovery.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: RecoveryId,
+    /// Where it stands.
+    pub state: RecoveryState,
+    /// The method.
+    #[schema(value_type = String)]
+    pub method: Method,
+    /// The backup that it opens.
+    #[schema(value_type = String, format = "uuid")]
+    pub backup_id: BackupId,
+    /// In `WAITING`: until when, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_until: Option<u64>,
+    /// When it expires, in milliseconds.
+    pub expires_at: u64,
+    /// When it was asked for, in milliseconds.
+    pub created_at: u64,
+    /// The name of the device that asks.
+    pub device_name: String,
+    /// n_S: 32 fresh bytes, bound to the new device key; only in the answer to that device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub nonce: Option<Hex<32>>,
+    /// One per curve, in the order of the curves; only in the answer to that device.
+    #[serde(default)]
+    pub pairs: Vec<PendingRecoveryPair>,
+}
+
+/// One curve's pending signing pair of the new device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingRecoveryPair {
+    /// The wallet.
+    #[schema(value_type = String, format = "uuid")]
+    pub wallet_id: WalletId,
+    /// Its curve.
+    #[schema(value_type = String)]
+    pub curve: Curve,
+    /// The new signing pair.
+    #[schema(value_type = String, format = "uuid")]
+    pub pair_id: PairId,
+    /// The generation of the new device's slot.
+    pub generation: u64,
+    /// The backup pair that deals.
+    #[schema(value_type = String, format = "uuid")]
+    pub from_pair_id: PairId,
+    /// X.
+    #[schema(value_type = String)]
+    pub public_key: HexBytes,
+}
+
+/// The states of METHODS.md G.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RecoveryState {
+    /// Asked for, not decided.
+    Requested,
+    /// The delay runs.
+    Waiting,
+    /// The method may be opened.
+    Ready,
+    /// Possession is proven; the reshare runs.
+    Executing,
+    /// The new pairs are Active.
+    Completed,
+    /// By a device, a link or the operator.
+    Cancelled,
+    /// Not finished in time.
+    Expired,
+    /// By the policy.
+    Denied,
+}
+
+/// `GET clients/me/recoveries`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryList {
+    /// Newest first, at most 100.
+    pub results: Vec<Recovery>,
+}
+
+/// `POST …/possession`: proof of knowledge of b_C per curve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProvePossession {
+    /// The challenge that came with the envelope.
+    #[schema(value_type = String)]
+    pub challenge: Hex<32>,
+    /// One-time HPKE key of the new device, bound into every proof.
+    #[schema(value_type = String)]
+    pub one_time_key: Hex<32>,
+    /// One proof per curve, in the order of the curves.
+    pub proofs: Vec<CurveProof>,
+}
+
+/// The new device is enrolled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PossessionProven {
+    /// The new device.
+    #[schema(value_type = String, format = "uuid")]
+    pub device_id: DeviceId,
+    /// The recovery, now `EXECUTING`.
+    pub recovery: Recovery,
+}

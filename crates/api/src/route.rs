@@ -1,0 +1,85 @@
+//! Paths, in one place for the server and the SDK.
+
+/// Everything lies below this.
+pub const BASE: &str = "/api/v3";
+
+macro_rules! routes {
+    ($($(#[$doc:meta])* $name:ident = $path:literal;)*) => {$(
+        $(#[$doc])*
+        pub const $name: &str = $path;
+    )*};
+}
+
+routes! {
+    /// Create and list clients (custodian key).
+    CUSTODIAN_CLIENTS = "/api/v3/custodians/me/clients";
+    /// One client (custodian key).
+    CUSTODIAN_CLIENT = "/api/v3/custodians/me/clients/{client_id}";
+    /// Mint a client session token (custodian key).
+    CUSTODIAN_SESSIONS = "/api/v3/custodians/me/clients/{client_id}/sessions";
+    /// The calling client: wallets, share pairs, backup status.
+    CLIENT = "/api/v3/clients/me";
+    /// Enrol the first device; list devices.
+    DEVICES = "/api/v3/clients/me/devices";
+    /// Revoke one device.
+    DEVICE = "/api/v3/clients/me/devices/{device_id}";
+    /// Open the creation of the client's wallets.
+    WALLETS = "/api/v3/clients/me/wallets";
+    /// Every step of every ceremony: sealed CBOR.
+    CEREMONIES = "/api/v3/clients/me/ceremonies";
+    /// Begin a backup.
+    BACKUPS = "/api/v3/clients/me/backup-share-pairs";
+    /// Cancel a pending backup.
+    BACKUP = "/api/v3/clients/me/backup-share-pairs/{backup_id}";
+    /// Upload (pending) and read back an envelope.
+    BACKUP_CIPHER_TEXT = "/api/v3/clients/me/backup-share-pairs/{backup_id}/cipher-text";
+    /// Both acknowledgements: the pair becomes Active, its predecessor Retired.
+    BACKUP_COMMIT = "/api/v3/clients/me/backup-share-pairs/{backup_id}/commit";
+    /// Remove a backup method.
+    BACKUP_METHOD = "/api/v3/clients/me/backup-methods/{method}";
+    /// Backup status, method by method and curve by curve.
+    BACKUP_STATUS = "/api/v3/clients/me/backup-status";
+    /// Relay to the guesskeeper.
+    PASSWORD_DOOR = "/api/v3/clients/me/password-door";
+    /// Begin and list recoveries.
+    RECOVERIES = "/api/v3/clients/me/recoveries";
+    /// One recovery.
+    RECOVERY = "/api/v3/clients/me/recoveries/{recovery_id}";
+    /// Cancel a recovery.
+    RECOVERY_CANCEL = "/api/v3/clients/me/recoveries/{recovery_id}/cancel";
+    /// The envelope, inside a recovery that policy has let through.
+    RECOVERY_CIPHER_TEXT = "/api/v3/clients/me/recoveries/{recovery_id}/cipher-text";
+    /// Proof of possession: enrols the new device key.
+    RECOVERY_POSSESSION = "/api/v3/clients/me/recoveries/{recovery_id}/possession";
+    /// Begin a verification (drill).
+    VERIFICATIONS = "/api/v3/clients/me/verifications";
+    /// The envelope, inside a verification.
+    VERIFICATION_CIPHER_TEXT = "/api/v3/clients/me/verifications/{verification_id}/cipher-text";
+    /// Proofs of both sides; sets `verifiedAt`.
+    VERIFICATION_PROOF = "/api/v3/clients/me/verifications/{verification_id}/proof";
+    /// The process lives.
+    HEALTHZ = "/healthz";
+    /// Store, key management and keepers answer.
+    READYZ = "/readyz";
+    /// The OpenAPI document.
+    OPENAPI = "/openapi.json";
+}
+
+/// `route` with its `{…}` segments replaced in order by `values`.
+#[must_use]
+pub fn path(route: &str, values: &[&str]) -> String {
+    let mut values = values.iter();
+    let segments = route.split('/').map(|segment| match segment.starts_with('{') {
+        true => values.next().copied().unwrap_or(segment),
+        false => segment,
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn paths_are_filled_in_order() {
+        assert_eq!(super::path(super::BACKUP_COMMIT, &["x"]), "/api/v3/clients/me/backup-share-pairs/x/commit");
+    }
+}
