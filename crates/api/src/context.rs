@@ -1,0 +1,62 @@
+//! What proofs and sealed bodies are bound to: computed by both sides from their own records, never sent.
+
+use halfkey_envelope::{
+    hash::h,
+    id::{BackupId, ClientId, DeploymentId, RecoveryId, VerificationId},
+};
+
+/// Associated data of a sealed ceremony body, both ways.
+#[must_use]
+pub fn ceremony_aad(deployment: DeploymentId, client: ClientId, device_key: &[u8; 32]) -> [u8; 32] {
+    h("halfkey/ceremony/v1/aad", &[deployment.as_bytes(), client.as_bytes(), device_key])
+}
+
+/// Context of the proof that the device has read back its new half (`CreateWallet` step 3, `Recover` step 5).
+#[must_use]
+pub fn stored_half(deployment: DeploymentId, client: ClientId, nonce: &[u8; 32], device_key: &[u8; 32]) -> [u8; 32] {
+    h("halfkey/signing/v1/stored", &[deployment.as_bytes(), client.as_bytes(), nonce, device_key])
+}
+
+/// Context of the proof of possession of a client backup share (METHODS.md G). It alone enrols a new device.
+#[must_use]
+pub fn possession(
+    deployment: DeploymentId,
+    client: ClientId,
+    recovery: RecoveryId,
+    nonce: &[u8; 32],
+    new_device_key: &[u8; 32],
+    one_time_key: &[u8; 32],
+) -> [u8; 32] {
+    h(
+        "halfkey/recovery/v1/possession",
+        &[deployment.as_bytes(), client.as_bytes(), recovery.as_bytes(), nonce, new_device_key, one_time_key],
+    )
+}
+
+/// Context of the device's proof in a drill (METHODS.md H, L2).
+#[must_use]
+pub fn verification_client(
+    deployment: DeploymentId,
+    client: ClientId,
+    verification: VerificationId,
+    backup: BackupId,
+) -> [u8; 32] {
+    h(
+        "halfkey/verification/v1/client",
+        &[deployment.as_bytes(), client.as_bytes(), verification.as_bytes(), backup.as_bytes()],
+    )
+}
+
+/// Context of the custodian's proof in a drill (METHODS.md H, L3).
+#[must_use]
+pub fn verification_custodian(
+    deployment: DeploymentId,
+    client: ClientId,
+    verification: VerificationId,
+    backup: BackupId,
+) -> [u8; 32] {
+    h(
+        "halfkey/verification/v1/custodian",
+        &[deployment.as_bytes(), client.as_bytes(), verification.as_bytes(), backup.as_bytes()],
+    )
+}
