@@ -3,7 +3,13 @@
 //! This is the lowest crate of Halfkey. It takes bytes, a source of randomness and a time, and gives bytes:
 //! no sockets, clock, global randomness, environment or logging (`docs/adr/0001`).
 
+pub mod cbor;
 pub mod entropy;
 pub mod hash;
+pub mod hpke;
 pub mod id;
+pub mod seal;
+mod secret;
 pub mod wallet;
+
+pub use seal::FileKey;
