@@ -4,12 +4,16 @@
 //! no sockets, clock, global randomness, environment or logging (`docs/adr/0001`).
 
 pub mod cbor;
+pub mod client_share;
+pub mod custodian;
 pub mod entropy;
 pub mod hash;
 pub mod hpke;
 pub mod id;
+pub mod record;
 pub mod seal;
 mod secret;
 pub mod wallet;
 
+pub use record::Record;
 pub use seal::FileKey;
