@@ -1,1 +1,3 @@
 //! Two-party ceremonies over wallet halves and the life of a slot: bytes in, bytes out.
+
+pub mod lifecycle;
