@@ -7,6 +7,7 @@ pub mod auth;
 pub mod bytes;
 pub mod ceremony;
 pub mod context;
+pub mod chain;
 pub mod error;
 pub mod message;
 pub mod route;
