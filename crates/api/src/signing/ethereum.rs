@@ -1,8 +1,6 @@
 //! Ethereum: unsigned transactions and EIP-191 messages.
 
-use alloy_consensus::{
-    SignableTransaction, Transaction as _, TxEip1559, TxEip2930, TxLegacy, transaction::RlpEcdsaDecodableTx,
-};
+use alloy_consensus::{SignableTransaction, TxEip1559, TxEip2930, TxLegacy, transaction::RlpEcdsaDecodableTx};
 use alloy_primitives::{Address, TxKind, U256, eip191_hash_message, keccak256};
 use alloy_rlp::Decodable;
 
@@ -46,7 +44,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Transaction, SigningError> {
         [0x01, rlp @ ..] => Transaction::AccessList(whole(rlp, TxEip2930::rlp_decode)?),
         [0x02, rlp @ ..] => Transaction::FeeMarket(whole(rlp, TxEip1559::rlp_decode)?),
         [0x00..=0x7f, ..] => return Err(SigningError::Unsupported("this type of Ethereum transaction")),
-        [0xc0.., ..] => Transaction::Legacy(whole(bytes, TxLegacy::decode)?),
+        [0xc0..=0xff, ..] => Transaction::Legacy(whole(bytes, TxLegacy::decode)?),
         _ => return Err(MALFORMED),
     };
     let encoded = match &transaction {
@@ -115,7 +113,8 @@ fn token_call(data: &[u8]) -> Option<(&'static str, Address, U256)> {
     };
     let (party, tokens) = arguments.split_first_chunk::<32>()?;
     let (padding, account) = party.split_first_chunk::<12>()?;
-    (tokens.len() == 32 && padding == &[0; 12]).then(|| (call, Address::from_slice(account), U256::from_be_slice(tokens)))
+    (tokens.len() == 32 && padding == &[0; 12])
+        .then(|| (call, Address::from_slice(account), U256::from_be_slice(tokens)))
 }
 
 pub(super) fn decode_message(message: &[u8], signer: &Secp256k1Key) -> Decoded {
@@ -127,6 +126,7 @@ pub(super) fn decode_message(message: &[u8], signer: &Secp256k1Key) -> Decoded {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use alloy_consensus::transaction::RlpEcdsaEncodableTx;
     use alloy_eips::eip2930::{AccessList, AccessListItem};
     use alloy_primitives::{B256, Bytes};
     use proptest::prelude::*;
@@ -154,10 +154,9 @@ mod tests {
 
     #[test]
     fn the_example_of_eip_155() {
-        let preimage = hex::decode(
-            "ec098504a817c800825208943535353535353535353535353535353535353535880de0b6b3a764000080018080",
-        )
-        .unwrap();
+        let preimage =
+            hex::decode("ec098504a817c800825208943535353535353535353535353535353535353535880de0b6b3a764000080018080")
+                .unwrap();
         let decoded = decode_transaction(&preimage, &signer()).unwrap();
         assert_eq!(hex::encode(decoded.bytes()), "daf5a779ae972f972197303d7b574746c7ef83eadac0f2791ad23db92e4c8e53");
         let summary = decoded.summary();

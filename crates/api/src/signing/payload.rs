@@ -115,7 +115,9 @@ pub struct PayloadForm {
     curve: Option<Curve>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, minicbor::Encode, minicbor::Decode, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, minicbor::Encode, minicbor::Decode, utoipa::ToSchema,
+)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[cbor(index_only)]
 enum Kind {
@@ -156,15 +158,6 @@ mod optional_bytes {
     ) -> Result<Option<HexBytes>, minicbor::decode::Error> {
         let bytes: Option<ByteVec> = minicbor::Decode::decode(d, context)?;
         Ok(bytes.map(|bytes| HexBytes(bytes.into())))
-    }
-
-    pub(super) const fn is_nil(bytes: &Option<HexBytes>) -> bool {
-        bytes.is_none()
-    }
-
-    #[allow(clippy::unnecessary_wraps)]
-    pub(super) const fn nil() -> Option<Option<HexBytes>> {
-        Some(None)
     }
 }
 
@@ -240,14 +233,26 @@ mod tests {
                 r#"{"version":1,"type":"ETH_TRANSACTION","bytes":"02c0"}"#,
                 "a300010101024202c0",
             ),
-            (Payload::EthMessage(vec![0x68]), r#"{"version":1,"type":"ETH_MESSAGE","bytes":"68"}"#, "a3000101020241 68"),
-            (Payload::EthTypedData("{}".into()), r#"{"version":1,"type":"ETH_TYPED_DATA","json":"{}"}"#, "a300010103036 27b7d"),
+            (
+                Payload::EthMessage(vec![0x68]),
+                r#"{"version":1,"type":"ETH_MESSAGE","bytes":"68"}"#,
+                "a3000101020241 68",
+            ),
+            (
+                Payload::EthTypedData("{}".into()),
+                r#"{"version":1,"type":"ETH_TYPED_DATA","json":"{}"}"#,
+                "a300010103036 27b7d",
+            ),
             (
                 Payload::BitcoinP2wpkh { psbt: vec![0x70], input: 3 },
                 r#"{"version":1,"type":"BITCOIN_P2WPKH","bytes":"70","input":3}"#,
                 "a400010104024170 0403",
             ),
-            (Payload::SolanaMessage(vec![1]), r#"{"version":1,"type":"SOLANA_MESSAGE","bytes":"01"}"#, "a3000101050241 01"),
+            (
+                Payload::SolanaMessage(vec![1]),
+                r#"{"version":1,"type":"SOLANA_MESSAGE","bytes":"01"}"#,
+                "a3000101050241 01",
+            ),
             (
                 Payload::Digest32 { curve: Curve::Ed25519, digest: [0xab; 32] },
                 r#"{"version":1,"type":"DIGEST32","bytes":"abababababababababababababababababababababababababababababababab","curve":"ED25519"}"#,

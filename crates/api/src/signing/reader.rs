@@ -19,10 +19,6 @@ impl<'a> Reader<'a> {
         SigningError::Malformed(self.what)
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
     pub(super) const fn peek(&self) -> Option<u8> {
         match self.rest {
             [first, ..] => Some(*first),
@@ -125,7 +121,13 @@ mod tests {
         assert_eq!(read(&[0xfd, 0xfd, 0]), Some(0xfd));
         assert_eq!(read(&[0xfe, 0, 0, 1, 0]), Some(0x1_0000));
         assert_eq!(read(&[0xff, 0, 0, 0, 0, 1, 0, 0, 0]), Some(0x1_0000_0000));
-        for bad in [&[][..], &[0xfd, 0xfc, 0], &[0xfd, 1], &[0xfe, 0xff, 0xff, 0, 0], &[0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]] {
+        for bad in [
+            &[][..],
+            &[0xfd, 0xfc, 0],
+            &[0xfd, 1],
+            &[0xfe, 0xff, 0xff, 0, 0],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0],
+        ] {
             assert_eq!(read(bad), None, "{bad:?}");
         }
     }
@@ -142,7 +144,15 @@ mod tests {
         assert_eq!(read(&[0xff, 0xff, 0x01]), Some(0x7fff));
         assert_eq!(read(&[0x80, 0x80, 0x02]), Some(0x8000));
         assert_eq!(read(&[0xff, 0xff, 0x03]), Some(0xffff));
-        for bad in [&[][..], &[0x80], &[0x80, 0x00], &[0xff, 0x00], &[0x80, 0x80, 0x00], &[0xff, 0xff, 0x04], &[0x80, 0x80, 0x80, 0x00]] {
+        for bad in [
+            &[][..],
+            &[0x80],
+            &[0x80, 0x00],
+            &[0xff, 0x00],
+            &[0x80, 0x80, 0x00],
+            &[0xff, 0xff, 0x04],
+            &[0x80, 0x80, 0x80, 0x00],
+        ] {
             assert_eq!(read(bad), None, "{bad:?}");
         }
     }
@@ -151,7 +161,9 @@ mod tests {
     fn counts_cannot_outgrow_the_input() {
         assert!(Reader::new(&[2, 0, 0], "test").compact_count(1).is_ok());
         assert!(Reader::new(&[3, 0, 0], "test").compact_count(1).is_err());
-        assert!(Reader::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "test").compact_count(41).is_err());
+        assert!(
+            Reader::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "test").compact_count(41).is_err()
+        );
         assert!(Reader::new(&[0xff, 0xff, 0x03, 0], "test").short_count(1).is_err());
     }
 }

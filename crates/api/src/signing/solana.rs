@@ -20,8 +20,7 @@ const LAMPORTS_PER_SIGNATURE: u64 = 5000;
 /// The System program.
 pub(super) const SYSTEM_PROGRAM: [u8; 32] = [0; 32];
 const COMPUTE_BUDGET: &str = "ComputeBudget111111111111111111111111111111";
-const MEMO: [&str; 2] =
-    ["MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr", "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo"];
+const MEMO: [&str; 2] = ["MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr", "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo"];
 
 const WHAT: &str = "a Solana message";
 

@@ -61,7 +61,8 @@ pub(super) fn amount(smallest: impl ToString, decimals: usize, unit: &str) -> St
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        let hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        let hidden =
+            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
         if hidden || (c.is_control() && c != '\n') {
             // Writing to a String cannot fail.
             let _ = write!(shown, "{}", c.escape_unicode());

@@ -108,9 +108,7 @@ fn types(value: &Value) -> Result<Types> {
 /// An identifier of Solidity, of a bearable length.
 fn identifier(text: &str) -> bool {
     let letter = |c: char| c.is_ascii_alphabetic() || c == '_' || c == '$';
-    text.len() <= 128
-        && text.starts_with(letter)
-        && text.chars().all(|c| letter(c) || c.is_ascii_digit())
+    text.len() <= 128 && text.starts_with(letter) && text.chars().all(|c| letter(c) || c.is_ascii_digit())
 }
 
 /// A declared `EIP712Domain` must be what the domain's fields say: implementations differ in which of the two they

@@ -71,7 +71,8 @@ fn each_field_changes_what_is_signed() {
         if pointer == "/primaryType" {
             changed["message"] = changed["message"]["to"].take();
         } else if pointer == "/types/Mail/2/name" {
-            changed["message"] = json!({"from": changed["message"]["from"], "to": changed["message"]["to"], "content": "Hello, Bob!"});
+            changed["message"] =
+                json!({"from": changed["message"]["from"], "to": changed["message"]["to"], "content": "Hello, Bob!"});
         }
         assert_ne!(parse(&changed.to_string()).unwrap().digest, good, "{pointer}");
     }
@@ -83,7 +84,10 @@ fn what_would_not_be_signed_is_refused() {
         ("/message", json!({"contents": "Hello"})),
         ("/message/from", json!({"name": "Cow", "wallet": "0xCD2a3d9F938E13CD947Ec05AbC7FE734Df8DD826", "alias": "x"})),
         ("/domain", json!({"name": "Ether Mail", "version": "1", "chainId": 1})),
-        ("/domain", json!({"name": "Ether Mail", "version": "1", "chainId": 1, "verifyingContract": "0xCcCCccccCCCCcCCCCCCcCcCccCcCCCcCcccccccC", "url": "x"})),
+        (
+            "/domain",
+            json!({"name": "Ether Mail", "version": "1", "chainId": 1, "verifyingContract": "0xCcCCccccCCCCcCCCCCCcCcCccCcCCCcCcccccccC", "url": "x"}),
+        ),
         ("/types/EIP712Domain", json!([])),
         ("/types/EIP712Domain/2/type", json!("uint8")),
         ("/types/Mail/0/type", json!("Human")),
@@ -187,9 +191,13 @@ fn types_cannot_expand_without_end() {
     }
     // Brackets, and JSON, nested without end.
     assert!(parse(&one(&format!("uint8{}", "[]".repeat(20_000)), json!([]))).is_err());
-    assert!(parse(&one("uint8[]", json!([])).replace("[]}", &format!("{}{}}}", "[".repeat(50_000), "]".repeat(50_000)))).is_err());
+    assert!(
+        parse(&one("uint8[]", json!([])).replace("[]}", &format!("{}{}}}", "[".repeat(50_000), "]".repeat(50_000))))
+            .is_err()
+    );
     // A struct that holds itself, and two that hold each other.
-    let own = json!({"types": {"T": [{"name": "t", "type": "T[]"}]}, "primaryType": "T", "domain": {}, "message": {"t": []}});
+    let own =
+        json!({"types": {"T": [{"name": "t", "type": "T[]"}]}, "primaryType": "T", "domain": {}, "message": {"t": []}});
     assert!(parse(&own.to_string()).is_err());
     let pair = json!({"types": {"A": [{"name": "b", "type": "B[]"}], "B": [{"name": "a", "type": "A[]"}]}, "primaryType": "A", "domain": {}, "message": {"b": []}});
     assert!(parse(&pair.to_string()).is_err());
@@ -197,7 +205,7 @@ fn types_cannot_expand_without_end() {
 
 proptest! {
     #[test]
-    fn any_changed_character_is_refused_or_changes_nothing_unseen(position in 0_usize..10_000, c: char) {
+    fn no_changed_character_panics(position in 0_usize..10_000, c: char) {
         let json = mail().to_string();
         let at = position % json.len();
         let changed = format!("{}{c}{}", &json[..at], &json[at + 1..]);

@@ -30,7 +30,10 @@ pub(super) fn decode(bytes: &[u8], index: u32, signer: &Secp256k1Key) -> Result<
     let spent = signable(&psbt, index, input, signer)?;
     let fee = fee(&psbt, index, &spent)?;
     let digest = signature_hash(&psbt.transaction, index, &script_code(signer), spent.value);
-    Ok(Decoded { to_sign: ToSign::Digest(digest), summary: summarise(&psbt.transaction, index, spent.value, fee, signer) })
+    Ok(Decoded {
+        to_sign: ToSign::Digest(digest),
+        summary: summarise(&psbt.transaction, index, spent.value, fee, signer),
+    })
 }
 
 /// The output that the input spends, if this key may and shall sign for it.
