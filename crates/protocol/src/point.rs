@@ -1,0 +1,157 @@
+//! Points of both curves: a value that exists is on the curve, of prime order and not the identity.
+
+use core::fmt;
+
+use curve25519_dalek::{
+    constants::ED25519_BASEPOINT_POINT,
+    edwards::{CompressedEdwardsY, EdwardsPoint},
+    traits::{Identity, IsIdentity},
+};
+use halfkey_envelope::wallet::Curve;
+use k256::{
+    AffinePoint, ProjectivePoint,
+    elliptic_curve::{
+        Group,
+        sec1::{FromSec1Point, ToSec1Point},
+    },
+};
+
+use crate::{
+    error::{Error, Result},
+    field::Scalar,
+};
+
+/// A point other than the identity, in the group of prime order of its curve.
+///
+/// Encoded as SEC1 compressed (33 bytes) or as RFC 8032 (32 bytes), canonical only (DECISIONS.md D2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Point(Group2);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group2 {
+    Secp256k1(ProjectivePoint),
+    Ed25519(EdwardsPoint),
+}
+
+impl Point {
+    /// Parses and validates. Refuses wrong lengths, uncompressed forms, coordinates that are not reduced, points off
+    /// the curve, of small or mixed order, and the identity (PROTOCOL.md 2 trap 5).
+    ///
+    /// # Errors
+    /// [`Error::InvalidPoint`].
+    pub fn from_bytes(curve: Curve, bytes: &[u8]) -> Result<Self> {
+        match curve {
+            Curve::Secp256k1 => secp256k1(bytes),
+            Curve::Ed25519 => ed25519(bytes),
+        }
+        .ok_or(Error::InvalidPoint)
+        .and_then(Self::new)
+    }
+
+    /// The canonical encoding: 33 or 32 bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self.0 {
+            Group2::Secp256k1(point) => point.to_affine().to_sec1_point(true).as_bytes().to_vec(),
+            Group2::Ed25519(point) => point.compress().to_bytes().to_vec(),
+        }
+    }
+
+    /// SEC1 uncompressed (65 bytes), as Ethereum addresses hash it; `None` on Ed25519.
+    #[must_use]
+    pub fn to_uncompressed(&self) -> Option<Vec<u8>> {
+        match self.0 {
+            Group2::Secp256k1(point) => Some(point.to_affine().to_sec1_point(false).as_bytes().to_vec()),
+            Group2::Ed25519(_) => None,
+        }
+    }
+
+    /// The curve it lies on.
+    #[must_use]
+    pub const fn curve(&self) -> Curve {
+        match self.0 {
+            Group2::Secp256k1(_) => Curve::Secp256k1,
+            Group2::Ed25519(_) => Curve::Ed25519,
+        }
+    }
+
+    /// `scalar · G`. The scalar is not zero, so this is no identity.
+    pub(crate) fn of(scalar: &Scalar) -> Self {
+        Self(match scalar {
+            Scalar::Secp256k1(s) => Group2::Secp256k1(ProjectivePoint::mul_by_generator(s)),
+            Scalar::Ed25519(s) => Group2::Ed25519(EdwardsPoint::mul_base(s)),
+        })
+    }
+
+    /// The sum of two points of one curve.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPoint`] if it is the identity or the curves differ.
+    pub fn add(&self, other: &Self) -> Result<Self> {
+        match (self.0, other.0) {
+            (Group2::Secp256k1(a), Group2::Secp256k1(b)) => Self::new(Group2::Secp256k1(a + b)),
+            (Group2::Ed25519(a), Group2::Ed25519(b)) => Self::new(Group2::Ed25519(a + b)),
+            _ => Err(Error::InvalidPoint),
+        }
+    }
+
+    /// The difference of two points of one curve: a peer's point is `X − A_own` (PROTOCOL.md 4).
+    ///
+    /// # Errors
+    /// [`Error::InvalidPoint`] if it is the identity or the curves differ.
+    pub fn sub(&self, other: &Self) -> Result<Self> {
+        match (self.0, other.0) {
+            (Group2::Secp256k1(a), Group2::Secp256k1(b)) => Self::new(Group2::Secp256k1(a - b)),
+            (Group2::Ed25519(a), Group2::Ed25519(b)) => Self::new(Group2::Ed25519(a - b)),
+            _ => Err(Error::InvalidPoint),
+        }
+    }
+
+    /// Whether `z·G = R + c·self`: the equation of a Schnorr proof.
+    pub(crate) fn satisfies(&self, z: &Scalar, commitment: &Self, challenge: &Scalar) -> bool {
+        match (self.0, z, commitment.0, challenge) {
+            (Group2::Secp256k1(b), Scalar::Secp256k1(z), Group2::Secp256k1(r), Scalar::Secp256k1(c)) => {
+                ProjectivePoint::GENERATOR * z == r + b * c
+            }
+            (Group2::Ed25519(b), Scalar::Ed25519(z), Group2::Ed25519(r), Scalar::Ed25519(c)) => {
+                ED25519_BASEPOINT_POINT * z == r + b * c
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn new(point: Group2) -> Result<Self> {
+        let identity = match point {
+            Group2::Secp256k1(p) => bool::from(Group::is_identity(&p)),
+            Group2::Ed25519(p) => p.is_identity() || p == EdwardsPoint::identity(),
+        };
+        if identity { Err(Error::InvalidPoint) } else { Ok(Self(point)) }
+    }
+
+    pub(crate) const fn group(&self) -> &Group2 {
+        &self.0
+    }
+}
+
+fn secp256k1(bytes: &[u8]) -> Option<Group2> {
+    let [2 | 3, ..] = bytes else { return None };
+    if bytes.len() != 33 {
+        return None;
+    }
+    let encoded = k256::Sec1Point::from_bytes(bytes).ok()?;
+    let affine = Option::<AffinePoint>::from(AffinePoint::from_sec1_point(&encoded))?;
+    Some(Group2::Secp256k1(affine.into()))
+}
+
+fn ed25519(bytes: &[u8]) -> Option<Group2> {
+    let encoded = CompressedEdwardsY::from_slice(bytes).ok()?;
+    let point = encoded.decompress()?;
+    let canonical = point.compress() == encoded;
+    (canonical && point.is_torsion_free()).then_some(Group2::Ed25519(point))
+}
+
+impl fmt::Debug for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Point({}:{})", self.curve(), hex::encode(self.to_bytes()))
+    }
+}
