@@ -7,7 +7,8 @@
 //! |---|---|---|---|---|
 //! | CreateWallet | 1, 2 | DKG | DKG | after 2 the server's halves are stored |
 //! | | 3 | proof of the device's half read back | none | pairs Active |
-//! | Sign | 1 (, 2 for secp256k1) | sign | sign | a signature |
+//! | Sign | 0 (secp256k1 only) | none | none; `nonce` is n_S | |
+//! | | 1 (, 2 for secp256k1) | sign | sign | a signature |
 //! | Backup | 1 | commitment | the server's dealing, signed | |
 //! | | 2 | opening, custodian's sealed sub-share | the custodian's acknowledgement | custodian halves stored, pending |
 //! | Recover | 1 | commitment | the custodian's dealing, signed | |
@@ -17,6 +18,29 @@
 //! | | 5 | secp256k1: test signature 2; both: proof of the new half | last message | pairs Active, recovery Completed |
 //!
 //! A retry of a step whose answer was lost starts a new session at step 1 (PROTOCOL.md 4.7).
+//!
+//! What both sides put into the context of a ceremony (`protocol::context::Ceremony`), each from its own records:
+//!
+//! | op | old pair | new pair | generation | n_S | keys beside the device's and the server's |
+//! |---|---|---|---|---|---|
+//! | CreateWallet | none | [`PendingWallet::pair_id`] | of the pending wallet | of [`WalletsBegun`] | none |
+//! | Sign | the signing pair | none | of that pair | secp256k1: of step 0; ed25519: zeros | none |
+//! | Backup | the signing pair | the pending backup pair | of [`BackupBegun`] | of [`BackupBegun`] | the custodian's; the device's one-time key |
+//! | Recover | the backup pair | the pending signing pair | of the pending pair | of [`Recovery`] | the custodian's; the device's one-time key |
+//!
+//! The server's and the custodian's keys are both those of the descriptor, identity and HPKE. The device's one-time
+//! HPKE key comes in step 1 of `Backup`, and with the proof of possession before `Recover`. The test signature of a
+//! recovery is made under the same context. FROST needs no jointly random id, so ed25519 signs in one round trip; the
+//! oblivious transfers of secp256k1 do (PROTOCOL.md 2 trap 6), and step 0 can be asked for before there is a payload.
+//!
+//! Proofs of a half read back from the device's store (`CreateWallet` step 3, `Recover` step 5) have the purpose
+//! `Create`, the context [`crate::context::stored_half`] over n_S, the new pair, and as the verifier's nonce the one in
+//! the answer before.
+//!
+//! [`PendingWallet::pair_id`]: crate::message::PendingWallet::pair_id
+//! [`WalletsBegun`]: crate::message::WalletsBegun
+//! [`BackupBegun`]: crate::message::BackupBegun
+//! [`Recovery`]: crate::message::Recovery
 
 use halfkey_envelope::{id::SessionId, wallet::Curve};
 use minicbor::{Decode, Encode, bytes::ByteArray, bytes::ByteVec};
@@ -87,12 +111,28 @@ pub struct CeremonyRequest {
     /// The device's fresh nonce for proofs that the answer carries.
     #[n(6)]
     pub nonce: Option<ByteArray<32>>,
-    /// What is to be signed: strict CBOR of `signing::Payload`, in every step of `Sign`.
+    /// What is to be signed: strict CBOR of `signing::Payload`, in every step of `Sign` from 1 on.
     #[n(7)]
     pub payload: Option<ByteVec>,
     /// One message per curve, in the order of [`Curve::ALL`].
     #[n(8)]
     pub parts: Vec<Part>,
+    /// The device's one-time HPKE key, to which its sub-shares are sealed: in step 1 of `Backup`.
+    #[n(9)]
+    pub one_time_key: Option<ByteArray<32>>,
+}
+
+/// A part of step 5 of `Recover`: strict CBOR in [`Part::bytes`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RecoverFinish {
+    /// secp256k1: the second message of the test signature.
+    #[n(0)]
+    pub message: Option<ByteVec>,
+    /// The proof of the new half, made from the copy read back, with [`crate::context::stored_half`] over the
+    /// recovery's n_S, under the nonce of the answer to step 4.
+    #[n(1)]
+    pub proof: ByteVec,
 }
 
 /// One step, from the server.

@@ -6,7 +6,9 @@
 pub mod auth;
 pub mod bytes;
 pub mod ceremony;
+pub mod chain;
 pub mod context;
 pub mod error;
 pub mod message;
 pub mod route;
+pub mod signing;

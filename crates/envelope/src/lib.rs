@@ -6,13 +6,18 @@
 pub mod cbor;
 pub mod client_share;
 pub mod custodian;
+pub mod door;
 pub mod entropy;
+pub mod frame;
 pub mod hash;
 pub mod hpke;
 pub mod id;
+pub mod oprf;
 pub mod record;
+pub mod recovery_code;
 pub mod seal;
 mod secret;
+pub mod text;
 pub mod wallet;
 
 pub use record::Record;

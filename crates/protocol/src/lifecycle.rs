@@ -18,6 +18,11 @@ mod pair;
 mod refusal;
 mod wallet;
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
 pub use event::{Event, Evidence, Tombstone};
 pub use pair::{Checked, Lease, Pair, PairRef, PairState, RetireReason, Slot, SlotKey, Status};
 pub use refusal::Refusal;

@@ -1,1 +1,3 @@
 //! The server: HTTP interface, store, key management, policy and relays to the keepers.
+
+pub mod store;

@@ -64,7 +64,9 @@ pub fn may_remove(wallet: &WalletView<'_>, removing: &[&SlotKey], force: Force) 
     wallet.state.may_operate()?;
     let (devices, devices_left) = active_before_and_after(wallet.signing, removing);
     let (backups, backups_left) = active_before_and_after(wallet.backups, removing);
-    if devices + backups > 0 && devices_left + backups_left == 0 {
+    let loses = |slot: &&Slot| slot.standing().is_some() && removing.contains(&&slot.key);
+    let loses_any = wallet.signing.iter().chain(wallet.backups).any(|slot| loses(&slot));
+    if loses_any && devices_left + backups_left == 0 {
         return Err(Refusal::LastPair);
     }
     if devices > 0 && devices_left == 0 && !force.last_device {

@@ -1,0 +1,60 @@
+//! The bodies of the fuzz targets, run on random and on damaged genuine input in every `./check`.
+
+use proptest::prelude::*;
+
+#[path = "../../../../fuzz/bodies/envelope.rs"]
+mod bodies;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn cbor_header(bytes in damaged(bodies::genuine_header())) {
+        bodies::cbor_header(&bytes);
+    }
+
+    #[test]
+    fn record(bytes in damaged(bodies::genuine_record())) {
+        bodies::record(&bytes);
+    }
+
+    #[test]
+    fn contents(bytes in damaged(bodies::genuine_contents())) {
+        bodies::contents(&bytes);
+    }
+
+    #[test]
+    fn envelope_open(bytes in damaged(bodies::genuine_envelope())) {
+        bodies::envelope_open(&bytes);
+    }
+
+    #[test]
+    fn hpke_request(bytes in damaged(bodies::genuine_request())) {
+        bodies::hpke_request(&bytes);
+    }
+
+    #[test]
+    fn custodian(bytes in damaged(bodies::genuine_half())) {
+        bodies::custodian(&bytes);
+    }
+}
+
+/// Random bytes, or genuine ones with a few bytes replaced, removed or inserted.
+fn damaged(genuine: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 0..4);
+    let edited = edits.prop_map(move |edits| {
+        let mut bytes = genuine.clone();
+        for (at, byte, kind) in edits {
+            let at = at.index(bytes.len());
+            match kind {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ => {
+                    bytes.remove(at);
+                }
+            }
+        }
+        bytes
+    });
+    prop_oneof![1 => prop::collection::vec(any::<u8>(), 0..2048), 4 => edited]
+}

@@ -1,0 +1,12 @@
+//! Everything that is promised of the stored and sent forms of this crate: known answers, golden files that open
+//! for ever, and what is refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cbor_variants;
+mod decoders;
+mod golden;
+mod refusals;
+mod sample;
+mod secrets;
+mod two_keys;
+mod vectors;

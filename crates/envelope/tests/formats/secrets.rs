@@ -1,0 +1,83 @@
+//! Secrets show their type's name and nothing else, and cannot be copied or serialised by accident.
+
+use std::{collections::BTreeSet, fs};
+
+use halfkey_envelope::{
+    Record,
+    client_share::Contents,
+    custodian::{DataKey, ShredKey},
+    entropy::DangerSeededEntropy,
+    hpke::{AnswerKey, Request, SecretKey},
+    seal::{FileKey, SealKey},
+};
+
+use crate::sample;
+
+/// Fails to compile if a type is `Clone`, `Serialize` or `Display`: `probe` would be ambiguous.
+macro_rules! never {
+    ($($type:ty),+ $(,)?) => {
+        $(const _: fn() = || {
+            trait Ambiguous<A> { fn probe() {} }
+            impl<T: ?Sized> Ambiguous<()> for T {}
+            #[allow(dead_code)]
+            enum Cloned {}
+            impl<T: ?Sized + Clone> Ambiguous<Cloned> for T {}
+            #[allow(dead_code)]
+            enum Serialized {}
+            impl<T: ?Sized + serde::Serialize> Ambiguous<Serialized> for T {}
+            #[allow(dead_code)]
+            enum Displayed {}
+            impl<T: ?Sized + core::fmt::Display> Ambiguous<Displayed> for T {}
+            let _ = <$type as Ambiguous<_>>::probe;
+        };)+
+    };
+}
+
+never!(SealKey, FileKey, DataKey, ShredKey, SecretKey, AnswerKey, Contents, Record);
+
+fn shown() -> Vec<(&'static str, String)> {
+    let mut entropy = DangerSeededEntropy::new(1);
+    let secret = SecretKey::generate(&mut entropy);
+    let (_, answer) = Request::seal(&secret.public_key(), b"info", b"", b"", &mut entropy).unwrap();
+    vec![
+        ("SealKey", format!("{:?}", SealKey::generate(&mut entropy))),
+        ("FileKey", format!("{:?}", sample::file_key())),
+        ("DataKey", format!("{:?}", sample::data_key())),
+        ("ShredKey", format!("{:?}", sample::shred_key())),
+        ("SecretKey", format!("{secret:?}")),
+        ("AnswerKey", format!("{answer:?}")),
+        ("Contents", format!("{:?}", sample::contents())),
+        ("Record", format!("{:?}", sample::record())),
+    ]
+}
+
+#[test]
+fn every_secret_shows_only_its_name() {
+    for (name, debug) in shown() {
+        assert_eq!(debug, name);
+    }
+}
+
+/// Names that the sources declare through the two macros of `secret.rs`.
+fn declared() -> BTreeSet<String> {
+    let sources = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap();
+    let mut names = BTreeSet::new();
+    for path in sources.map(|entry| entry.unwrap().path()).filter(|path| !path.ends_with("secret.rs")) {
+        let source = fs::read_to_string(path).unwrap();
+        for block in source.split("redact!(").skip(1) {
+            let list = block.split(')').next().unwrap();
+            names.extend(list.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()));
+        }
+        for block in source.split("secret32! {").skip(1) {
+            let lines = block.split('}').next().unwrap().lines().map(str::trim);
+            names.extend(lines.filter_map(|line| line.strip_suffix(';')).map(str::to_owned));
+        }
+    }
+    names
+}
+
+#[test]
+fn no_secret_of_the_crate_is_missing_here() {
+    let listed: BTreeSet<String> = shown().into_iter().map(|(name, _)| name.to_owned()).collect();
+    assert_eq!(declared(), listed, "list every secret newtype in `shown`");
+}

@@ -1,0 +1,109 @@
+//! Events for the custodian, written in the transaction of what they tell and delivered later, at least once.
+
+use halfkey_envelope::{
+    hash::h,
+    id::{ClientId, CustodianId},
+};
+
+use super::{
+    Error, Store,
+    sql::{Row, Tx, sql},
+};
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The same at every delivery: the receiver's key against duplicates.
+    pub id: [u8; 16],
+    /// To whom.
+    pub custodian: CustodianId,
+    /// Of which client.
+    pub client: Option<ClientId>,
+    /// What happened.
+    pub kind: String,
+    /// With what, as JSON.
+    pub payload: String,
+    /// In milliseconds.
+    pub created_ms: u64,
+    /// How often it was tried.
+    pub attempts: u64,
+}
+
+impl Store {
+    /// Logs `kind` in the client's chain and tells the client's custodian of it.
+    pub(super) async fn tell(
+        &self,
+        tx: &mut Tx,
+        custodian: CustodianId,
+        client: ClientId,
+        kind: &str,
+        payload: serde_json::Value,
+        now_ms: u64,
+    ) -> Result<(), Error> {
+        let text = payload.to_string();
+        self.log(tx, *client.as_bytes(), kind, payload, now_ms).await?;
+        let head = sql("SELECT hash FROM audit_heads WHERE subject = $1").bind(client).optional(&mut *tx).await?;
+        let hash: [u8; 32] = head.ok_or(Error::Corrupt("no head of an audit chain"))?.array("hash")?;
+        // Unique because the chain's head is, and ordered by time like every identifier.
+        let mut id = [0u8; 16];
+        id[..6].copy_from_slice(&now_ms.to_be_bytes()[2..]);
+        id[6..].copy_from_slice(&h("halfkey/event/v1/id", &[&hash])[..10]);
+        sql("INSERT INTO outbox (id, custodian, client, kind, payload, created_ms, next_ms, attempts) \
+             VALUES ($1, $2, $3, $4, $5, $6, $6, 0)")
+        .bind(&id)
+        .bind(custodian)
+        .bind(client)
+        .bind(kind)
+        .bind(text)
+        .bind(now_ms)
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Takes at most `take` events that are due, and not again before `retry_ms`: if the caller dies, they come back.
+    ///
+    /// # Errors
+    /// The database's own trouble.
+    pub async fn take_events(&self, take: u64, retry_ms: u64, now_ms: u64) -> Result<Vec<Event>, Error> {
+        let mut tx = self.pool.begin().await?;
+        let rows = sql("UPDATE outbox SET attempts = attempts + 1, next_ms = $3 WHERE delivered_ms IS NULL \
+             AND next_ms <= $2 AND id IN (SELECT id FROM outbox WHERE delivered_ms IS NULL AND next_ms <= $2 \
+             ORDER BY next_ms, id LIMIT $1) RETURNING id, custodian, client, kind, payload, created_ms, attempts")
+        .bind(take)
+        .bind(now_ms)
+        .bind(retry_ms)
+        .all(&mut tx)
+        .await?;
+        tx.commit().await?;
+        let mut events = rows.iter().map(event).collect::<Result<Vec<_>, Error>>()?;
+        events.sort_by_key(|event| event.id);
+        Ok(events)
+    }
+
+    /// Notes that an event was delivered.
+    ///
+    /// # Errors
+    /// The database's own trouble.
+    pub async fn event_delivered(&self, id: &[u8; 16], now_ms: u64) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        sql("UPDATE outbox SET delivered_ms = $2 WHERE id = $1 AND delivered_ms IS NULL")
+            .bind(id)
+            .bind(now_ms)
+            .execute(&mut tx)
+            .await?;
+        tx.commit().await
+    }
+}
+
+fn event(row: &Row) -> Result<Event, Error> {
+    Ok(Event {
+        id: row.array("id")?,
+        custodian: row.id("custodian")?,
+        client: row.optional_id("client")?,
+        kind: row.get("kind")?,
+        payload: row.get("payload")?,
+        created_ms: row.number("created_ms")?,
+        attempts: row.number("attempts")?,
+    })
+}
