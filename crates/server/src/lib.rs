@@ -1,3 +1,20 @@
 //! The server: HTTP interface, store, key management, policy and relays to the keepers.
 
+pub mod admin;
+mod app;
+pub mod clock;
+pub mod config;
+mod error;
+mod fault;
+mod heavy;
+mod http;
+mod link;
+pub mod openapi;
+mod routes;
+mod status;
 pub mod store;
+
+pub use self::{
+    app::{App, app},
+    error::Error,
+};

@@ -1,0 +1,42 @@
+//! Why the server does not start, or an operator's command fails.
+
+use crate::{link::LinkError, store};
+
+/// Why the server does not start, or an operator's command fails.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The data folder, a key file or a socket.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What came of it.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The database.
+    #[error("the database")]
+    Store(#[from] store::Error),
+    /// A keeper that is configured does not answer.
+    #[error("the keeper")]
+    Keeper(#[from] LinkError),
+    /// A keeper answers, but not as one.
+    #[error("the keeper gives no key")]
+    NoKeeperKey,
+    /// Settings that `production` refuses unless they are named.
+    #[error("refused in production: {}", .0.join(", "))]
+    Unsafe(Vec<&'static str>),
+    /// The server's own keys do not open, or are not what this program writes.
+    #[error("the server's own keys cannot be used")]
+    Keys,
+    /// The descriptor cannot be made.
+    #[error("the descriptor cannot be made")]
+    Descriptor(#[source] halfkey_protocol::error::Error),
+}
+
+impl Error {
+    pub(crate) fn io(what: &'static str) -> impl Fn(std::io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+}

@@ -1,0 +1,6 @@
+//! What every request goes through before a handler sees it.
+
+pub(crate) mod auth;
+pub(crate) mod body;
+pub(crate) mod guard;
+pub(crate) mod path;
