@@ -39,8 +39,16 @@ impl IdentityPublic {
     /// # Errors
     /// [`Error::InvalidIdentitySignature`].
     pub fn verify(&self, tag: &str, parts: &[&[u8]], signature: &[u8]) -> Result<()> {
+        self.verify_digest(&h(tag, parts), signature)
+    }
+
+    /// Verifies a signature over a digest that the caller made with [`h`] under a tag of its own.
+    ///
+    /// # Errors
+    /// [`Error::InvalidIdentitySignature`].
+    pub fn verify_digest(&self, digest: &[u8; 32], signature: &[u8]) -> Result<()> {
         let signature = Signature::from_slice(signature).map_err(|_| Error::InvalidIdentitySignature)?;
-        self.0.verify_strict(&h(tag, parts), &signature).map_err(|_| Error::InvalidIdentitySignature)
+        self.0.verify_strict(digest, &signature).map_err(|_| Error::InvalidIdentitySignature)
     }
 }
 
@@ -81,7 +89,12 @@ pub trait Signs: Key {
 
     /// Signs `H(tag, parts…)` (RFC 8032, deterministic).
     fn sign(&self, tag: &str, parts: &[&[u8]]) -> [u8; 64] {
-        self.key().sign(&h(tag, parts)).to_bytes()
+        self.sign_digest(&h(tag, parts))
+    }
+
+    /// Signs a digest that the caller made with [`h`] under a tag of its own.
+    fn sign_digest(&self, digest: &[u8; 32]) -> [u8; 64] {
+        self.key().sign(digest).to_bytes()
     }
 }
 
