@@ -44,23 +44,24 @@ pub struct Opened<H> {
 }
 
 impl Dealer {
-    /// Step 1. A fresh one-time HPKE key is made for the device; `reshare.ceremony.device.hpke` is ignored.
+    /// Step 1. `hpke` is the device's one-time key for this ceremony: fresh for a backup, in a recovery the one that the
+    /// proof of possession named.
     ///
     /// # Errors
-    /// [`Error::InvalidContext`], or [`Error::ShareMismatch`] if `half` is not the device's half of the record.
+    /// [`Error::InvalidContext`], [`Error::WrongSession`] if the context names another one-time key, or
+    /// [`Error::ShareMismatch`] if `half` is not the device's half of the record.
     pub fn start(
         reshare: &Reshare,
         half: &impl Half,
         device: &DeviceKey,
+        hpke: SecretKey,
         entropy: &mut dyn Entropy,
     ) -> Result<(Self, Vec<u8>)> {
         reshare.check_dealt(Role::Client, half)?;
         if device.public() != reshare.ceremony.device.identity {
             return Err(Error::InvalidContext);
         }
-        let hpke = SecretKey::generate(entropy);
-        let mut reshare = reshare.clone();
-        reshare.ceremony.device.hpke = Some(*hpke.public_key().as_bytes());
+        let reshare = reshare.with_device_key(hpke.public_key().as_bytes())?;
         let context = reshare.context()?;
         let split = split(half.scalar(), entropy);
         let (nonce, salt) = (*random::<32>(entropy), *random::<32>(entropy));

@@ -142,7 +142,8 @@ impl World {
     pub fn backup(&mut self, client: &SigningParty, server: &SigningParty) -> Backup {
         let reshare = self.reshare(Op::Backup, client.public());
         let e = &mut self.entropy;
-        let (dealer, commit) = reshare::Dealer::start(&reshare, client.share(), &self.device, e).unwrap();
+        let hpke = SecretKey::generate(e);
+        let (dealer, commit) = reshare::Dealer::start(&reshare, client.share(), &self.device, hpke, e).unwrap();
         let (deal, kept) = reshare::deal(&reshare, server.share(), &self.server, &commit, e).unwrap();
         let opened = dealer.open::<ClientBackupShare>(&deal, &self.device, e).unwrap();
         let (custodian, theirs) =
@@ -170,7 +171,8 @@ impl World {
         self.device = DeviceKey::generate(&mut self.entropy);
         let reshare = self.reshare(Op::Recover, backup.transcript.pair());
         let e = &mut self.entropy;
-        let (dealer, commit) = reshare::Dealer::start(&reshare, &backup.client, &self.device, e).unwrap();
+        let hpke = SecretKey::generate(e);
+        let (dealer, commit) = reshare::Dealer::start(&reshare, &backup.client, &self.device, hpke, e).unwrap();
         let (deal, _) = reshare::deal(&reshare, &backup.custodian, &self.custodian, &commit, e).unwrap();
         let opened = dealer.open::<SigningShare>(&deal, &self.device, e).unwrap();
         let (half, transcript) =
