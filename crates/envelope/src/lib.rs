@@ -12,6 +12,7 @@ pub mod frame;
 pub mod hash;
 pub mod hpke;
 pub mod id;
+pub mod keeper;
 pub mod oprf;
 pub mod record;
 pub mod recovery_code;

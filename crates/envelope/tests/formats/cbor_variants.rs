@@ -129,7 +129,7 @@ fn map_variants(parts: &[Vec<u8>]) -> Vec<Vec<u8>> {
         }
     }
     for unknown in [vec![0x00, 0x00], vec![0x18, 0x63, 0x00], vec![0x18, 0x63, 0xf6], vec![0x20, 0x00]] {
-        variants.push(map(&[&pairs[..], &[unknown.clone()]].concat()));
+        variants.push(map(&[&pairs[..], std::slice::from_ref(&unknown)].concat()));
         variants.push(map(&[&[unknown], &pairs[..]].concat()));
     }
     variants

@@ -6,9 +6,15 @@ use halfkey_envelope::{
     Record,
     client_share::Contents,
     custodian::{DataKey, ShredKey},
+    door::{KeeperPart, OprfKey, ReadBackToken, UnlockTag},
     entropy::DangerSeededEntropy,
+    frame::{Challenge, Channel, LinkKey, Response},
     hpke::{AnswerKey, Request, SecretKey},
+    keeper::SealRootKey,
+    oprf::{self, Blinding},
+    recovery_code::RecoveryCode,
     seal::{FileKey, SealKey},
+    text::Password,
 };
 
 use crate::sample;
@@ -34,6 +40,7 @@ macro_rules! never {
 }
 
 never!(SealKey, FileKey, DataKey, ShredKey, SecretKey, AnswerKey, Contents, Record);
+never!(SealRootKey, KeeperPart, OprfKey, ReadBackToken, UnlockTag, LinkKey, Channel, Blinding, RecoveryCode, Password);
 
 fn shown() -> Vec<(&'static str, String)> {
     let mut entropy = DangerSeededEntropy::new(1);
@@ -48,7 +55,24 @@ fn shown() -> Vec<(&'static str, String)> {
         ("AnswerKey", format!("{answer:?}")),
         ("Contents", format!("{:?}", sample::contents())),
         ("Record", format!("{:?}", sample::record())),
+        ("SealRootKey", format!("{:?}", SealRootKey::generate(&mut entropy))),
+        ("KeeperPart", format!("{:?}", KeeperPart::generate(&mut entropy))),
+        ("OprfKey", format!("{:?}", oprf::generate_key(&mut entropy).unwrap())),
+        ("ReadBackToken", format!("{:?}", ReadBackToken::generate(&mut entropy))),
+        ("UnlockTag", format!("{:?}", UnlockTag::generate(&mut entropy))),
+        ("LinkKey", format!("{:?}", LinkKey::generate(&mut entropy))),
+        ("Channel", format!("{:?}", channel(&mut entropy))),
+        ("Blinding", format!("{:?}", Blinding::new(b"input", &mut entropy).unwrap())),
+        ("RecoveryCode", format!("{:?}", RecoveryCode::generate(&mut entropy))),
+        ("Password", format!("{:?}", Password::password("correct horse").unwrap())),
     ]
+}
+
+fn channel(entropy: &mut DangerSeededEntropy) -> Channel {
+    let key = LinkKey::generate(entropy);
+    let challenge = Challenge::new(entropy);
+    let response = Response::new(&challenge.message(), entropy).unwrap();
+    challenge.accept(&key, &response.message(&key)).unwrap().1
 }
 
 #[test]

@@ -1,0 +1,307 @@
+//! What is said to the keeper, the passkey door, and what it answers: strict CBOR in frames of [`crate::frame`].
+//!
+//! The keeper tells its long-term key and evidence about itself. Releasing a file key to a passkey (METHODS.md C) is
+//! not part of this version: it is answered with [`Refusal::UnsupportedRequest`].
+
+use core::fmt;
+
+use minicbor::{Decode, Decoder, Encode};
+
+use crate::{
+    cbor,
+    hash::h,
+    hpke::{PublicKey, SecretKey},
+    seal::SealKey,
+};
+
+/// The version of these messages.
+pub const VERSION: u16 = 1;
+
+/// Which long-term key of the keeper: the `i` of sk_i = HKDF(root, i) (DECISIONS.md D13).
+pub type KeyId = u32;
+
+/// The long-term key number `key_id` of the keeper with this sealing root.
+#[must_use]
+pub fn long_term_key(root: &SealRootKey, key_id: KeyId) -> SecretKey {
+    SecretKey::from_seed(SealKey::derive(b"", root.expose(), &format!("halfkey/keeper/v1/key/{key_id}")).expose())
+}
+
+crate::secret::secret32! {
+    /// The sealing root of a keeper: all its long-term keys come from it.
+    SealRootKey;
+}
+
+/// What the keeper is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum Request {
+    /// Who are you?
+    #[n(1)]
+    Info,
+    /// Evidence about the program and its key, fresh for this nonce.
+    #[n(2)]
+    Evidence {
+        /// 32 random bytes of the asking client.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        nonce: [u8; 32],
+    },
+}
+
+/// What the keeper answers.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum Answer {
+    /// To [`Request::Info`].
+    #[n(1)]
+    Info(#[n(0)] Info),
+    /// To [`Request::Evidence`].
+    #[n(2)]
+    Evidence(#[n(0)] Evidence),
+    /// To anything that it does not do.
+    #[n(15)]
+    Refused(#[n(0)] Refusal),
+}
+
+/// Who the keeper says it is. Believe the descriptor, not this.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Info {
+    /// The version of the messages it speaks.
+    #[n(1)]
+    pub version: u16,
+    /// The number of its current long-term key.
+    #[n(2)]
+    pub key_id: KeyId,
+    /// That key.
+    #[n(3)]
+    pub public_key: PublicKey,
+    /// The kind of evidence it gives.
+    #[n(4)]
+    pub evidence: EvidenceKind,
+}
+
+/// How the keeper shows what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+#[non_exhaustive]
+pub enum EvidenceKind {
+    /// Signed by nothing: anybody can write it. For development only.
+    #[n(1)]
+    InsecureDev,
+}
+
+impl fmt::Display for EvidenceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InsecureDev => f.write_str("insecure-dev"),
+        }
+    }
+}
+
+/// A document over {nonce, long-term key, configuration}.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Evidence {
+    /// The kind; with [`EvidenceKind::InsecureDev`] nothing below is vouched for by anybody.
+    #[n(1)]
+    pub kind: EvidenceKind,
+    /// The nonce of the request.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub nonce: [u8; 32],
+    /// The number of the long-term key.
+    #[n(3)]
+    pub key_id: KeyId,
+    /// The long-term key.
+    #[n(4)]
+    pub public_key: PublicKey,
+    /// [`configuration_hash`] of the running keeper.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub configuration: [u8; 32],
+}
+
+/// Why evidence is not good enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvidenceError {
+    /// Evidence of a kind that proves nothing, and the caller did not ask for danger.
+    #[error("the keeper's evidence is insecure-dev: it proves nothing")]
+    InsecureDev,
+    /// Not made for this nonce.
+    #[error("evidence for another nonce")]
+    OtherNonce,
+    /// About another key than the pinned one.
+    #[error("evidence for another key than the pinned one")]
+    OtherKey,
+}
+
+impl Evidence {
+    /// Checks the document against the caller's nonce and the *pinned* key. `danger_accept_insecure_dev` accepts a
+    /// keeper that proves nothing about itself.
+    pub fn check(
+        &self,
+        nonce: &[u8; 32],
+        pinned: (KeyId, PublicKey),
+        danger_accept_insecure_dev: bool,
+    ) -> Result<(), EvidenceError> {
+        if self.kind == EvidenceKind::InsecureDev && !danger_accept_insecure_dev {
+            return Err(EvidenceError::InsecureDev);
+        }
+        if self.nonce != *nonce {
+            return Err(EvidenceError::OtherNonce);
+        }
+        if (self.key_id, self.public_key) != pinned {
+            return Err(EvidenceError::OtherKey);
+        }
+        Ok(())
+    }
+}
+
+/// What of a keeper's configuration its clients can rely on.
+#[must_use]
+pub fn configuration_hash(kind: EvidenceKind, key_id: KeyId) -> [u8; 32] {
+    let parts = [&VERSION.to_be_bytes()[..], kind.to_string().as_bytes(), &key_id.to_be_bytes()].map(<[u8]>::to_vec);
+    h("halfkey/keeper/v1/configuration", &[&parts[0], &parts[1], &parts[2]])
+}
+
+/// Why the keeper does not do what it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, thiserror::Error)]
+#[cbor(index_only)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Not a message of this protocol.
+    #[n(1)]
+    #[error("malformed request")]
+    Malformed,
+    /// A version that this keeper does not speak.
+    #[n(2)]
+    #[error("unknown version")]
+    UnknownVersion,
+    /// A request that this keeper does not know; the passkey release is one of them for now.
+    #[n(3)]
+    #[error("unsupported request")]
+    UnsupportedRequest,
+}
+
+impl Refusal {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Malformed => "MALFORMED",
+            Self::UnknownVersion => "UNKNOWN_VERSION",
+            Self::UnsupportedRequest => "UNSUPPORTED_REQUEST",
+        }
+    }
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Message<T> {
+    #[n(1)]
+    version: u16,
+    #[n(2)]
+    body: T,
+}
+
+/// The first element of a body: which message it is, whatever else is in it.
+struct Kind(u16);
+
+impl<'b, C> Decode<'b, C> for Kind {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let count = d.array()?.filter(|count| *count > 0);
+        let count = count.ok_or_else(|| minicbor::decode::Error::message("a body has a definite, positive length"))?;
+        let kind = d.u16()?;
+        (1..count).try_for_each(|_| d.skip())?;
+        Ok(Self(kind))
+    }
+}
+
+#[derive(Decode)]
+#[cbor(map)]
+struct Probe {
+    #[n(1)]
+    version: u16,
+    #[n(2)]
+    body: Option<Kind>,
+}
+
+/// The bytes of a request.
+#[must_use]
+pub fn encode_request(request: &Request) -> Vec<u8> {
+    cbor::to_vec(&Message { version: VERSION, body: request.clone() })
+}
+
+/// Reads a request, on the keeper's side.
+pub fn decode_request(bytes: &[u8]) -> Result<Request, Refusal> {
+    decode(bytes, &[1, 2])
+}
+
+/// The bytes of an answer.
+#[must_use]
+pub fn encode_answer(answer: &Answer) -> Vec<u8> {
+    cbor::to_vec(&Message { version: VERSION, body: answer.clone() })
+}
+
+/// Reads an answer, on the caller's side.
+pub fn decode_answer(bytes: &[u8]) -> Result<Answer, Refusal> {
+    decode(bytes, &[1, 2, 15])
+}
+
+fn decode<T: Encode<()> + for<'b> Decode<'b, ()>>(bytes: &[u8], known: &[u16]) -> Result<T, Refusal> {
+    let probe: Probe = minicbor::decode(bytes).map_err(|_| Refusal::Malformed)?;
+    if probe.version != VERSION {
+        return Err(Refusal::UnknownVersion);
+    }
+    let Some(Kind(kind)) = probe.body else { return Err(Refusal::Malformed) };
+    if !known.contains(&kind) {
+        return Err(Refusal::UnsupportedRequest);
+    }
+    let message: Message<T> = cbor::from_slice(bytes).map_err(|_| Refusal::Malformed)?;
+    Ok(message.body)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn evidence() -> Evidence {
+        let public_key = PublicKey::from_bytes([7; 32]);
+        let configuration = configuration_hash(EvidenceKind::InsecureDev, 1);
+        Evidence { kind: EvidenceKind::InsecureDev, nonce: [9; 32], key_id: 1, public_key, configuration }
+    }
+
+    #[test]
+    fn messages_round_trip() {
+        for request in [Request::Info, Request::Evidence { nonce: [3; 32] }] {
+            assert_eq!(decode_request(&encode_request(&request)), Ok(request));
+        }
+        for answer in [Answer::Evidence(evidence()), Answer::Refused(Refusal::UnsupportedRequest)] {
+            assert_eq!(decode_answer(&encode_answer(&answer)), Ok(answer));
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        let later_version = cbor::to_vec(&Message { version: 2, body: Request::Info });
+        assert_eq!(decode_request(&later_version), Err(Refusal::UnknownVersion));
+        // A release, as a later version of the protocol may send it: {1: 1, 2: [3, [h'00']]}.
+        assert_eq!(decode_request(&[0xa2, 1, 1, 2, 0x82, 3, 0x81, 0x41, 0]), Err(Refusal::UnsupportedRequest));
+        let mut trailing = encode_request(&Request::Info);
+        trailing.push(0);
+        for bad in [&b""[..], b"\xff", b"{}", &[0xa1, 1, 1], &[0xa2, 1, 1, 2, 0x80], &trailing] {
+            assert_eq!(decode_request(bad), Err(Refusal::Malformed), "{bad:02x?}");
+        }
+    }
+
+    #[test]
+    fn insecure_evidence_is_refused_unless_danger_is_asked_for() {
+        let pinned = (1, PublicKey::from_bytes([7; 32]));
+        assert_eq!(evidence().check(&[9; 32], pinned, false), Err(EvidenceError::InsecureDev));
+        assert_eq!(evidence().check(&[9; 32], pinned, true), Ok(()));
+        assert_eq!(evidence().check(&[8; 32], pinned, true), Err(EvidenceError::OtherNonce));
+        let other = PublicKey::from_bytes([8; 32]);
+        assert_eq!(evidence().check(&[9; 32], (1, other), true), Err(EvidenceError::OtherKey));
+        assert_eq!(evidence().check(&[9; 32], (2, pinned.1), true), Err(EvidenceError::OtherKey));
+    }
+}
