@@ -11,6 +11,7 @@ mod http;
 mod link;
 pub mod openapi;
 mod routes;
+pub mod shred;
 mod status;
 pub mod store;
 

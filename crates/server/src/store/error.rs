@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use halfkey_protocol::lifecycle::Refusal;
+
 /// What was looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
@@ -78,15 +80,21 @@ pub enum Error {
         /// When its lease ends at the latest.
         until_ms: u64,
     },
+    /// The life of a pair does not admit it.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// Its shred key is destroyed, or marked as never to be used again: nothing brings this half back.
+    #[error("the {0} was destroyed")]
+    Shredded(What),
+    /// `production` wants the shred store in two copies.
+    #[error("the shred store has one copy; two are needed")]
+    OneCopy,
     /// Too many at once.
     #[error("too many at once; try again in {retry_after_ms} ms")]
     Busy {
         /// When it is worth trying again.
         retry_after_ms: u64,
     },
-    /// It would leave the client without what this names.
-    #[error("this is the last {0}")]
-    Last(What),
     /// Another request changed the same thing in between. Nothing was done; the caller may try again.
     #[error("another request was first")]
     Conflict,
@@ -119,6 +127,15 @@ pub enum Error {
     /// The database's file.
     #[error("the database's file")]
     File(#[source] std::io::Error),
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::OperationInProgress { retry_at_ms } => Self::OperationInProgress { until_ms: retry_at_ms },
+            refusal => Self::Refused(refusal),
+        }
+    }
 }
 
 impl From<sqlx::Error> for Error {

@@ -7,6 +7,7 @@
 //! tenant's identifier looks exactly like an unknown one.
 
 mod audit;
+mod backup;
 mod clients;
 mod credentials;
 mod devices;
@@ -14,7 +15,16 @@ mod error;
 mod limits;
 mod migrate;
 mod outbox;
+mod recovery;
+mod removal;
+mod restore;
+mod shares;
+pub(crate) mod slots;
 pub(crate) mod sql;
+mod status;
+mod sweep;
+mod verification;
+mod wallets;
 
 use halfkey_envelope::{entropy::Entropy, id::DeploymentId};
 
@@ -22,13 +32,22 @@ pub(crate) use self::migrate::migrate;
 use self::sql::{Pool, sql};
 pub use self::{
     audit::{AuditEntry, AuditHead},
+    backup::{Backup, CommittedBackup, Envelope, PendingBackup, PendingShare},
     clients::{Client, SESSION_IDLE_MS, SESSION_LIFE_MS},
     credentials::{ApiKey, Authenticated, Custodian, KeyOwner},
     devices::{Device, NONCE_LIFE_MS, NewDevice},
     error::{Error, What},
     limits::{Challenge, Limit},
     outbox::Event,
+    recovery::{EndedBy, NewRecovery, OldDevices, Recovery, RecoveryPair, RecoveryState},
+    restore::Comparison,
+    shares::{HalfPlace, HalfUse, NewHalf, SealedHalf, Share, SharePublic, StoredHalf},
+    status::SigningPair,
+    sweep::Swept,
+    verification::Verification,
+    wallets::{NewWallet, PendingSigning, Wallet},
 };
+use crate::shred::Shred;
 
 /// A server refuses to start when its clock is further than this from the database's (DECISIONS.md D18).
 pub const MAX_CLOCK_SKEW_MS: u64 = 5_000;
@@ -37,6 +56,7 @@ pub const MAX_CLOCK_SKEW_MS: u64 = 5_000;
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    shred: Option<Shred>,
 }
 
 impl Store {
@@ -47,7 +67,7 @@ impl Store {
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let pool = Pool::connect(url).await?;
         migrate(&pool, "main", migrate::MAIN).await?;
-        Ok(Self { pool })
+        Ok(Self { pool, shred: None })
     }
 
     /// Compares `now_ms` with the database's clock. A SQLite file has the clock of this machine.

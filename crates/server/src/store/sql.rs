@@ -73,6 +73,14 @@ impl Pool {
         matches!(self, Self::Postgres(_))
     }
 
+    /// After a secret was overwritten: leaves no copy of it in SQLite's log. (PostgreSQL recycles its log by itself.)
+    pub(crate) async fn forget_freed(&self) -> Result<(), Error> {
+        if let Self::Sqlite { writer, .. } = self {
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(writer).await?;
+        }
+        Ok(())
+    }
+
     /// Waits until every connection is closed.
     pub(crate) async fn close(&self) {
         match self {

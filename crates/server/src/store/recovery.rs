@@ -1,0 +1,538 @@
+//! Recoveries: the states of METHODS.md G, one transaction with its log entry each.
+
+use std::str::FromStr;
+
+use halfkey_envelope::{
+    id::{BackupId, ClientId, DeviceId, PairId, RecoveryId, WalletId},
+    wallet::{Curve, Method, UnknownName},
+};
+use halfkey_protocol::lifecycle::{Event, PairRef, PairState, Refusal, SlotKey, may_recover};
+
+use super::{
+    Error, Store, What,
+    devices::{NewDevice, devices_of, insert_device},
+    removal::retire_device,
+    slots::{self, Work},
+    sql::{On, Row, sql},
+    wallets::{PendingSigning, activate, begin_signing, open_wallets},
+};
+
+/// Where a recovery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecoveryState {
+    /// The delay runs.
+    Waiting,
+    /// The method may be opened.
+    Ready,
+    /// Possession is proven; the reshare runs.
+    Executing,
+    /// The new pairs are active.
+    Completed,
+    /// By a device, a link or the operator.
+    Cancelled,
+    /// Not finished in time.
+    Expired,
+    /// By the policy.
+    Denied,
+}
+
+impl RecoveryState {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "WAITING",
+            Self::Ready => "READY",
+            Self::Executing => "EXECUTING",
+            Self::Completed => "COMPLETED",
+            Self::Cancelled => "CANCELLED",
+            Self::Expired => "EXPIRED",
+            Self::Denied => "DENIED",
+        }
+    }
+
+    /// Whether it can still complete.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Waiting | Self::Ready | Self::Executing)
+    }
+}
+
+impl FromStr for RecoveryState {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        let all = [
+            Self::Waiting,
+            Self::Ready,
+            Self::Executing,
+            Self::Completed,
+            Self::Cancelled,
+            Self::Expired,
+            Self::Denied,
+        ];
+        all.into_iter().find(|state| state.as_str() == text).ok_or(UnknownName)
+    }
+}
+
+/// What happens to the client's other devices when the recovery commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OldDevices {
+    /// Revoked in the same transaction.
+    Revoke,
+    /// Kept.
+    Keep,
+}
+
+/// A recovery that the policy has looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRecovery {
+    /// Its identifier.
+    pub id: RecoveryId,
+    /// The method to open.
+    pub method: Method,
+    /// The device that asks; enrolled only by its proof of possession.
+    pub device: NewDevice,
+    /// What happens to the others.
+    pub old_devices: OldDevices,
+    /// n_S: 32 fresh bytes, bound to the device's key.
+    pub nonce: [u8; 32],
+    /// For the signing pairs that it will make, one per curve.
+    pub pairs: Vec<(Curve, PairId)>,
+    /// The policy's word: from when on the method may be opened (`now_ms` for at once), or `None` for never.
+    pub ready_ms: Option<u64>,
+    /// When it expires, in milliseconds.
+    pub expires_ms: u64,
+}
+
+/// A recovery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// Its identifier.
+    pub id: RecoveryId,
+    /// Where it stands at the asked moment.
+    pub state: RecoveryState,
+    /// The method.
+    pub method: Method,
+    /// The backup that it opens.
+    pub backup: BackupId,
+    /// The device that asks.
+    pub device: NewDevice,
+    /// What happens to the others.
+    pub old_devices: OldDevices,
+    /// n_S.
+    pub nonce: [u8; 32],
+    /// The signing pairs that it makes, in the order of the curves.
+    pub pairs: Vec<RecoveryPair>,
+    /// From when on the method may be opened, in milliseconds.
+    pub ready_ms: u64,
+    /// In milliseconds.
+    pub expires_ms: u64,
+    /// In milliseconds.
+    pub created_ms: u64,
+    /// When possession was proven, in milliseconds.
+    pub possession_ms: Option<u64>,
+    version: u64,
+}
+
+/// One curve of a recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecoveryPair {
+    /// The wallet.
+    pub wallet: WalletId,
+    /// Its curve.
+    pub curve: Curve,
+    /// The new signing pair.
+    pub pair: PairId,
+    /// The backup pair that deals.
+    pub from: PairId,
+}
+
+/// Who ends a recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    /// An enrolled device cancels.
+    Device(DeviceId),
+    /// An operator cancels.
+    Operator,
+    /// The policy denies, late.
+    Policy,
+}
+
+impl Store {
+    /// Opens a recovery from the method's active backup. The same device key asking again gets the recovery that it
+    /// has open already.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] backup: the method has no active one; [`Error::Refused`] when it is frozen, or a wallet is
+    /// ejecting; [`Error::Exists`] device: the key is enrolled already, or [`Error::Exists`] recovery: that device has
+    /// one open by another method.
+    pub async fn begin_recovery(&self, client: ClientId, new: &NewRecovery, now_ms: u64) -> Result<Recovery, Error> {
+        let mut work = self.work().await?;
+        work.hold_client(client).await?;
+        if let Some(open) = open_recovery_of(&mut work, client, &new.device.public_key, now_ms).await? {
+            return if open.method == new.method { Ok(open) } else { Err(Error::Exists(What::Recovery)) };
+        }
+        if devices_of(&mut work.tx, client).await?.iter().any(|device| device.public_key == new.device.public_key) {
+            return Err(Error::Exists(What::Device));
+        }
+        let wallets = open_wallets(&mut work.tx, client).await?;
+        let slot = work.slot(client, &SlotKey::Backup { client, method: new.method.clone() }).await?;
+        let pair = slot.standing().ok_or(Error::Unknown(What::Backup))?;
+        may_recover(pair)?;
+        let PairRef::Backup(backup) = pair.id else { return Err(Error::Unknown(What::Backup)) };
+        let state = match new.ready_ms {
+            None => RecoveryState::Denied,
+            Some(ready_ms) if ready_ms > now_ms => RecoveryState::Waiting,
+            Some(_) => RecoveryState::Ready,
+        };
+        insert_recovery(&mut work, client, new, backup, state, now_ms).await?;
+        for wallet in &wallets {
+            let of_curve = new.pairs.iter().find(|(curve, _)| *curve == wallet.curve);
+            let (_, pair) = of_curve.ok_or(Error::Mismatch(What::Pair))?;
+            sql("INSERT INTO recovery_pairs (pair, recovery, wallet, curve) VALUES ($1, $2, $3, $4)")
+                .bind(*pair)
+                .bind(new.id)
+                .bind(wallet.id)
+                .bind(wallet.curve.as_str())
+                .execute(&mut work.tx)
+                .await?;
+        }
+        let payload = serde_json::json!({
+            "recovery": new.id, "method": new.method, "backup": backup, "device": new.device.id, "state": state.as_str(),
+        });
+        work.tell(client, "recovery.requested", payload, now_ms).await?;
+        let begun = load(&mut work.tx, client, new.id, now_ms).await?;
+        work.commit(now_ms).await?;
+        Ok(begun)
+    }
+
+    /// One recovery of this client, as it stands at `now_ms`.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], for another client's recovery too.
+    pub async fn recovery(&self, client: ClientId, id: RecoveryId, now_ms: u64) -> Result<Recovery, Error> {
+        let mut work = self.work().await?;
+        load(&mut work.tx, client, id, now_ms).await
+    }
+
+    /// The client's newest recoveries, at most `take`.
+    ///
+    /// # Errors
+    /// The database's own trouble.
+    pub async fn recoveries(&self, client: ClientId, take: u64, now_ms: u64) -> Result<Vec<Recovery>, Error> {
+        let rows = sql("SELECT id FROM recoveries WHERE client = $1 ORDER BY id DESC LIMIT $2")
+            .bind(client)
+            .bind(take)
+            .all(&self.pool)
+            .await?;
+        let mut recoveries = Vec::new();
+        for row in rows {
+            recoveries.push(self.recovery(client, row.id("id")?, now_ms).await?);
+        }
+        Ok(recoveries)
+    }
+
+    /// Possession of the client halves is proven: enrols the new device and begins its signing pairs. Call it only with
+    /// proofs that verified. Repeating it gives the same pairs.
+    ///
+    /// # Errors
+    /// [`Error::State`] or [`Error::Expired`] recovery; [`Error::Refused`] when the backup is not active any more.
+    pub async fn prove_possession(
+        &self,
+        client: ClientId,
+        id: RecoveryId,
+        now_ms: u64,
+    ) -> Result<(Recovery, Vec<PendingSigning>), Error> {
+        let mut work = self.work().await?;
+        work.hold_client(client).await?;
+        let recovery = load(&mut work.tx, client, id, now_ms).await?;
+        if recovery.state == RecoveryState::Executing {
+            let pending = pending_of(&mut work, client, &recovery).await?;
+            return Ok((recovery, pending));
+        }
+        must_be(&recovery, RecoveryState::Ready)?;
+        backup_must_deal(&mut work, client, &recovery).await?;
+        insert_device(&mut work.tx, client, &recovery.device, Some(id), now_ms).await?;
+        let mut pending = Vec::new();
+        for RecoveryPair { wallet, curve, pair, .. } in &recovery.pairs {
+            let device = recovery.device.id;
+            pending.push(begin_signing(&mut work, client, device, *wallet, *curve, *pair, now_ms).await?);
+        }
+        transition(&mut work, &recovery, RecoveryState::Executing, Some(now_ms)).await?;
+        let payload = serde_json::json!({ "recovery": id, "device": recovery.device.id });
+        work.tell(client, "recovery.possession-proven", payload, now_ms).await?;
+        let recovery = load(&mut work.tx, client, id, now_ms).await?;
+        work.commit(now_ms).await?;
+        Ok((recovery, pending))
+    }
+
+    /// Completes a recovery: every new signing pair becomes active, and the other devices are revoked if that was
+    /// asked, in one transaction. Call it only after the test signatures verified. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::State`] or [`Error::Expired`] recovery; [`Error::Mismatch`] wallet; [`Error::Refused`].
+    pub async fn commit_recovery(&self, client: ClientId, id: RecoveryId, now_ms: u64) -> Result<Recovery, Error> {
+        let mut work = self.work().await?;
+        work.hold_client(client).await?;
+        let recovery = load(&mut work.tx, client, id, now_ms).await?;
+        if recovery.state == RecoveryState::Completed {
+            return Ok(recovery);
+        }
+        must_be(&recovery, RecoveryState::Executing)?;
+        backup_must_deal(&mut work, client, &recovery).await?;
+        for pair in &recovery.pairs {
+            activate(&mut work, client, recovery.device.id, pair.pair, now_ms).await?;
+        }
+        let opened = PairRef::Backup(recovery.backup);
+        let key = slots::key_of(&mut work.tx, client, opened).await?;
+        work.apply(client, &key, &[Event::Opened { pair: opened }], now_ms).await?;
+        let revoked = revoke_others(&mut work, client, &recovery, now_ms).await?;
+        transition(&mut work, &recovery, RecoveryState::Completed, recovery.possession_ms).await?;
+        let payload = serde_json::json!({ "recovery": id, "device": recovery.device.id, "revoked": revoked });
+        work.tell(client, "recovery.completed", payload, now_ms).await?;
+        let recovery = load(&mut work.tx, client, id, now_ms).await?;
+        work.commit(now_ms).await?;
+        Ok(recovery)
+    }
+
+    /// Ends an open recovery. After a proof of possession somebody holds the client halves: the backup is frozen and
+    /// the new device revoked in the same transaction. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::State`] recovery once it is completed; [`Error::Unknown`].
+    pub async fn end_recovery(
+        &self,
+        client: ClientId,
+        id: RecoveryId,
+        by: EndedBy,
+        now_ms: u64,
+    ) -> Result<Recovery, Error> {
+        let mut work = self.work().await?;
+        work.hold_client(client).await?;
+        let recovery = load(&mut work.tx, client, id, now_ms).await?;
+        if !recovery.state.is_open() {
+            let over = matches!(recovery.state, RecoveryState::Completed);
+            return if over { Err(Error::State(What::Recovery)) } else { Ok(recovery) };
+        }
+        let frozen = recovery.state == RecoveryState::Executing;
+        if frozen {
+            freeze(&mut work, client, recovery.backup, now_ms).await?;
+            retire_device(&mut work, client, recovery.device.id, now_ms).await?;
+        }
+        let state = if by == EndedBy::Policy { RecoveryState::Denied } else { RecoveryState::Cancelled };
+        transition(&mut work, &recovery, state, recovery.possession_ms).await?;
+        let device = if let EndedBy::Device(device) = by { Some(device) } else { None };
+        let payload = serde_json::json!({ "recovery": id, "state": state.as_str(), "by": device, "frozen": frozen });
+        work.tell(client, "recovery.ended", payload, now_ms).await?;
+        let recovery = load(&mut work.tx, client, id, now_ms).await?;
+        work.commit(now_ms).await?;
+        Ok(recovery)
+    }
+
+    /// Writes down that a recovery was not finished in time; its device, if enrolled, is revoked.
+    pub(super) async fn expire_recovery(&self, client: ClientId, id: RecoveryId, now_ms: u64) -> Result<(), Error> {
+        let mut work = self.work().await?;
+        work.hold_client(client).await?;
+        let recovery = load(&mut work.tx, client, id, now_ms).await?;
+        if recovery.state != RecoveryState::Expired {
+            return Ok(());
+        }
+        if recovery.possession_ms.is_some() {
+            retire_device(&mut work, client, recovery.device.id, now_ms).await?;
+        }
+        transition(&mut work, &recovery, RecoveryState::Expired, recovery.possession_ms).await?;
+        work.tell(client, "recovery.expired", serde_json::json!({ "recovery": id }), now_ms).await?;
+        work.commit(now_ms).await
+    }
+}
+
+async fn insert_recovery(
+    work: &mut Work,
+    client: ClientId,
+    new: &NewRecovery,
+    backup: BackupId,
+    state: RecoveryState,
+    now_ms: u64,
+) -> Result<(), Error> {
+    sql("INSERT INTO recoveries (id, client, purpose, method, backup, state, device_key, platform, device_name, device, \
+         old_devices, nonce, ready_ms, expires_ms, created_ms, version) \
+         VALUES ($1, $2, 'RECOVER', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0)")
+    .bind(new.id)
+    .bind(client)
+    .bind(new.method.to_string())
+    .bind(backup)
+    .bind(state.as_str())
+    .bind(&new.device.public_key)
+    .bind(new.device.platform.as_str())
+    .bind(new.device.name.as_str())
+    .bind(new.device.id)
+    .bind(if new.old_devices == OldDevices::Revoke { "REVOKE" } else { "KEEP" })
+    .bind(&new.nonce)
+    .bind(new.ready_ms.unwrap_or(now_ms))
+    .bind(new.expires_ms)
+    .bind(now_ms)
+    .execute(&mut work.tx)
+    .await?;
+    Ok(())
+}
+
+/// The one open recovery of this device key; one that has expired makes room for the next.
+async fn open_recovery_of(
+    work: &mut Work,
+    client: ClientId,
+    device_key: &[u8; 32],
+    now_ms: u64,
+) -> Result<Option<Recovery>, Error> {
+    let row = sql("SELECT id FROM recoveries WHERE client = $1 AND device_key = $2 \
+         AND state IN ('REQUESTED', 'WAITING', 'READY', 'EXECUTING')")
+    .bind(client)
+    .bind(device_key)
+    .optional(&mut work.tx)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let recovery = load(&mut work.tx, client, row.id("id")?, now_ms).await?;
+    if recovery.state != RecoveryState::Expired {
+        return Ok(Some(recovery));
+    }
+    if recovery.possession_ms.is_some() {
+        return Err(Error::Expired(What::Recovery));
+    }
+    transition(work, &recovery, RecoveryState::Expired, None).await?;
+    Ok(None)
+}
+
+/// What is stored, seen at `now_ms`: a delay that is over is ready, and what is too late has expired.
+async fn load(on: impl Into<On<'_>>, client: ClientId, id: RecoveryId, now_ms: u64) -> Result<Recovery, Error> {
+    let rows = sql("SELECT r.*, p.pair, p.wallet, p.curve, s.id AS dealer FROM recoveries r \
+         JOIN recovery_pairs p ON p.recovery = r.id \
+         JOIN pair_shares s ON s.pair = r.backup AND s.curve = p.curve \
+         WHERE r.id = $1 AND r.client = $2 ORDER BY p.curve DESC")
+    .bind(id)
+    .bind(client)
+    .all(on)
+    .await?;
+    let row = rows.first().ok_or(Error::Unknown(What::Recovery))?;
+    let pairs = rows.iter().map(recovery_pair).collect::<Result<_, _>>()?;
+    let (ready_ms, expires_ms) = (row.number("ready_ms")?, row.number("expires_ms")?);
+    let state = match row.parse("state")? {
+        state if RecoveryState::is_open(state) && now_ms >= expires_ms => RecoveryState::Expired,
+        RecoveryState::Waiting if now_ms >= ready_ms => RecoveryState::Ready,
+        state => state,
+    };
+    Ok(Recovery {
+        id: row.id("id")?,
+        state,
+        method: row.parse("method")?,
+        backup: row.id("backup")?,
+        device: NewDevice {
+            id: row.id("device")?,
+            public_key: row.array("device_key")?,
+            platform: row.get("platform")?,
+            name: row.get("device_name")?,
+        },
+        old_devices: match row.get::<String>("old_devices")?.as_str() {
+            "REVOKE" => OldDevices::Revoke,
+            "KEEP" => OldDevices::Keep,
+            _ => return Err(Error::Corrupt("what a recovery does to old devices")),
+        },
+        nonce: row.array("nonce")?,
+        pairs,
+        ready_ms,
+        expires_ms,
+        created_ms: row.number("created_ms")?,
+        possession_ms: row.optional_number("possession_ms")?,
+        version: row.number("version")?,
+    })
+}
+
+fn recovery_pair(row: &Row) -> Result<RecoveryPair, Error> {
+    Ok(RecoveryPair {
+        wallet: row.id("wallet")?,
+        curve: row.parse("curve")?,
+        pair: row.id("pair")?,
+        from: row.id("dealer")?,
+    })
+}
+
+const fn must_be(recovery: &Recovery, state: RecoveryState) -> Result<(), Error> {
+    match recovery.state {
+        RecoveryState::Expired => Err(Error::Expired(What::Recovery)),
+        other if other as u8 == state as u8 => Ok(()),
+        _ => Err(Error::State(What::Recovery)),
+    }
+}
+
+async fn transition(
+    work: &mut Work,
+    recovery: &Recovery,
+    state: RecoveryState,
+    possession_ms: Option<u64>,
+) -> Result<(), Error> {
+    let moved = sql("UPDATE recoveries SET state = $3, possession_ms = $4, version = version + 1 \
+         WHERE id = $1 AND version = $2")
+    .bind(recovery.id)
+    .bind(recovery.version)
+    .bind(state.as_str())
+    .bind(possession_ms)
+    .execute(&mut work.tx)
+    .await?;
+    if moved == 1 { Ok(()) } else { Err(Error::Conflict) }
+}
+
+async fn backup_must_deal(work: &mut Work, client: ClientId, recovery: &Recovery) -> Result<(), Error> {
+    let pair = PairRef::Backup(recovery.backup);
+    let key = slots::key_of(&mut work.tx, client, pair).await?;
+    let slot = work.slot(client, &key).await?;
+    Ok(may_recover(slot.pair(pair).ok_or(Refusal::Retired)?)?)
+}
+
+/// The pairs that an earlier proof began.
+async fn pending_of(work: &mut Work, client: ClientId, recovery: &Recovery) -> Result<Vec<PendingSigning>, Error> {
+    let mut pending = Vec::new();
+    for RecoveryPair { wallet, curve, pair, .. } in &recovery.pairs {
+        let key = SlotKey::Signing { wallet: *wallet, device: recovery.device.id };
+        let slot = work.slot(client, &key).await?;
+        let begun = slot.pair(PairRef::Signing(*pair)).ok_or(Refusal::Retired)?;
+        if begun.state != PairState::Pending {
+            return Err(Refusal::NotPending.into());
+        }
+        pending.push(PendingSigning {
+            wallet: *wallet,
+            curve: *curve,
+            pair: *pair,
+            generation: begun.generation,
+            deadline_ms: begun.deadline_ms,
+        });
+    }
+    Ok(pending)
+}
+
+async fn revoke_others(
+    work: &mut Work,
+    client: ClientId,
+    recovery: &Recovery,
+    now_ms: u64,
+) -> Result<Vec<DeviceId>, Error> {
+    if recovery.old_devices == OldDevices::Keep {
+        return Ok(Vec::new());
+    }
+    let mut revoked = Vec::new();
+    for device in devices_of(&mut work.tx, client).await? {
+        if device.revoked_ms.is_none() && device.id != recovery.device.id {
+            retire_device(work, client, device.id, now_ms).await?;
+            revoked.push(device.id);
+        }
+    }
+    Ok(revoked)
+}
+
+/// The backup that somebody opened. One that was retired in between needs no freezing.
+async fn freeze(work: &mut Work, client: ClientId, backup: BackupId, now_ms: u64) -> Result<(), Error> {
+    let pair = PairRef::Backup(backup);
+    let key = slots::key_of(&mut work.tx, client, pair).await?;
+    let slot = work.slot(client, &key).await?;
+    let active = slot.pair(pair).is_some_and(|pair| pair.state == PairState::Active);
+    if active {
+        work.apply(client, &key, &[Event::Freeze { pair }], now_ms).await?;
+    }
+    Ok(())
+}
