@@ -6,7 +6,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use halfkey_api::error::{ErrorBody, ErrorContent, ErrorDetails, ErrorId};
-use halfkey_protocol::error::{Error as ProtocolError, Fault as Whose};
+use halfkey_protocol::{
+    error::{Error as ProtocolError, Fault as Whose},
+    lifecycle::Refusal,
+};
 
 use crate::store::{Error as StoreError, What};
 
@@ -115,12 +118,29 @@ impl From<StoreError> for Fault {
             StoreError::OperationInProgress { .. } => Self::in_progress(RETRY_AFTER_MS),
             StoreError::Conflict => Self::in_progress(RETRY_AFTER_MS),
             StoreError::Busy { retry_after_ms } => Self::rate_limited(retry_after_ms),
-            StoreError::Last(_) => Self::new(ErrorId::LastProtection, "it would leave the wallet without protection"),
+            StoreError::Refused(refusal) => refusal.into(),
+            StoreError::Shredded(_) => Self::new(ErrorId::ShareState, "the half was destroyed"),
             StoreError::Unavailable(cause) => {
                 tracing::warn!(%cause, "the database does not answer");
                 Self::unavailable("the database does not answer; nothing was lost", RETRY_AFTER_MS)
             }
             error => Self::internal(&error),
+        }
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::OperationInProgress { .. } => Self::in_progress(RETRY_AFTER_MS),
+            Refusal::Banned => Self::banned(),
+            Refusal::Frozen => Self::new(ErrorId::PairFrozen, "the share pair is frozen"),
+            Refusal::LastPair | Refusal::LastBackup | Refusal::LastDevice => {
+                Self::new(ErrorId::LastProtection, "it would leave the wallet without protection")
+            }
+            Refusal::Revoked => Self::new(ErrorId::DeviceRevoked, "the device was revoked"),
+            Refusal::EvidenceConflict => Self::new(ErrorId::EnvelopeMismatch, "another envelope is stored"),
+            _ => Self::new(ErrorId::ShareState, "the share pair is not in a state that allows this"),
         }
     }
 }
