@@ -25,11 +25,11 @@
 //! |---|---|---|---|---|---|
 //! | CreateWallet | none | [`PendingWallet::pair_id`] | of the pending wallet | of [`WalletsBegun`] | none |
 //! | Sign | the signing pair | none | of that pair | secp256k1: of step 0; ed25519: zeros | none |
-//! | Backup | the signing pair | the pending backup pair | of [`BackupBegun`] | of [`BackupBegun`] | the custodian's; the device's one-time key |
-//! | Recover | the backup pair | the pending signing pair | of the pending pair | of [`Recovery`] | the custodian's; the device's one-time key |
+//! | Backup | the signing pair | the pending backup pair | of [`BackupBegun`] | of [`BackupBegun`] | the custodian's |
+//! | Recover | the backup pair | the pending signing pair | of the pending pair | of [`Recovery`] | the custodian's |
 //!
-//! The server's and the custodian's keys are both those of the descriptor, identity and HPKE. The device's one-time
-//! HPKE key comes in step 1 of `Backup`, and with the proof of possession before `Recover`. The test signature of a
+//! The server's and the custodian's keys are both those of the descriptor, identity and HPKE. The device's HPKE key is
+//! left empty: `reshare` makes one per curve and takes it from the device's signed message. The test signature of a
 //! recovery is made under the same context. FROST needs no jointly random id, so ed25519 signs in one round trip; the
 //! oblivious transfers of secp256k1 do (PROTOCOL.md 2 trap 6), and step 0 can be asked for before there is a payload.
 //!
@@ -117,9 +117,6 @@ pub struct CeremonyRequest {
     /// One message per curve, in the order of [`Curve::ALL`].
     #[n(8)]
     pub parts: Vec<Part>,
-    /// The device's one-time HPKE key, to which its sub-shares are sealed: in step 1 of `Backup`.
-    #[n(9)]
-    pub one_time_key: Option<ByteArray<32>>,
 }
 
 /// A part of step 5 of `Recover`: strict CBOR in [`Part::bytes`].
