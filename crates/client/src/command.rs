@@ -1,0 +1,328 @@
+//! What an app can ask for, and what it gets.
+
+use halfkey_api::{
+    chain::Addresses,
+    message::{BackupStatus, Device, OldDevices, Recovery},
+    signing::{Payload, Signed},
+};
+use halfkey_envelope::{
+    id::{BackupId, DeviceId, PairId, RecoveryId},
+    wallet::{Curve, Method},
+};
+
+use crate::{
+    error::Result,
+    port::Port,
+    secret::{CodeText, Password},
+};
+
+/// A password of any kind, or a PIN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PasswordKind {
+    /// A password, passcode or any other text.
+    Password,
+    /// Decimal digits of any script.
+    Pin,
+}
+
+/// How to back up.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BackupMethod {
+    /// Behind the guess-limited door.
+    Password {
+        /// As typed.
+        password: Password,
+        /// How it is normalised and which policy holds.
+        kind: PasswordKind,
+    },
+    /// A code that the SDK makes and shows once, through [`crate::host::Prompt`].
+    RecoveryCode,
+}
+
+impl BackupMethod {
+    /// The method's name on the wire.
+    #[must_use]
+    pub const fn method(&self) -> Method {
+        match self {
+            Self::Password { .. } => Method::Password,
+            Self::RecoveryCode => Method::RecoveryCode,
+        }
+    }
+}
+
+/// How to open a backup.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RecoveryMethod {
+    /// A password or PIN: which of both is known from the registration.
+    Password(Password),
+    /// A recovery code.
+    RecoveryCode(CodeText),
+}
+
+impl RecoveryMethod {
+    /// The method's name on the wire.
+    #[must_use]
+    pub const fn method(&self) -> Method {
+        match self {
+            Self::Password(_) => Method::Password,
+            Self::RecoveryCode(_) => Method::RecoveryCode,
+        }
+    }
+}
+
+/// A committed backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// The method that holds its key.
+    pub method: Method,
+    /// The backup.
+    pub backup_id: BackupId,
+    /// The envelope: the sealed client halves. Worthless without the method; the app may keep a copy.
+    pub cipher_text: Vec<u8>,
+    /// The backup pairs, in the order of the curves.
+    pub share_ids: Vec<PairId>,
+    /// When the server committed it, in milliseconds.
+    pub committed_at: u64,
+}
+
+/// A backup that was proven without spending it (METHODS.md H).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The method.
+    pub method: Method,
+    /// The backup.
+    pub backup_id: BackupId,
+    /// The curves on which all four parts of the drill held.
+    pub curves: Vec<Curve>,
+    /// In milliseconds.
+    pub verified_at: u64,
+}
+
+/// Whether the recovered wallet is known to be the one that was wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// Its addresses are the expected ones.
+    Confirmed,
+    /// The caller named no addresses, and this device knew none.
+    Unconfirmed,
+}
+
+/// A finished recovery: this device signs again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recovered {
+    /// The wallet's addresses.
+    pub addresses: Addresses,
+    /// Whether they are the expected ones.
+    pub identity: Identity,
+    /// The fresh backup with the same method: the used one was opened and counts no longer as secret. If it failed,
+    /// the wallet is recovered all the same, and the app backs up again.
+    pub fresh_backup: Result<Backup>,
+}
+
+/// What `recover_wallet` came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Recovering {
+    /// This device signs again.
+    Recovered(Box<Recovered>),
+    /// The deployment's policy lets some time pass first. The method was not opened and no secret is kept; call
+    /// `resume_recovery` with the method when the time has come.
+    Waiting {
+        /// The recovery.
+        recovery_id: RecoveryId,
+        /// Until when, in milliseconds.
+        until: u64,
+    },
+}
+
+/// What `resume` found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Resumed {
+    /// Nothing was left over.
+    Nothing,
+    /// A half-made wallet that the server had completed is now this device's.
+    WalletCompleted,
+    /// A half-made wallet was discarded; `create_wallet` starts anew.
+    WalletDiscarded,
+    /// A backup that had not been committed was discarded.
+    BackupDiscarded(Method),
+    /// A backup whose receipt was lost had been committed.
+    BackupCompleted(Method),
+    /// A recovery that the server had completed is now this device's wallet.
+    RecoveryCompleted,
+    /// A recovery still waits or can go on: call `resume_recovery` with the method.
+    RecoveryOpen {
+        /// The recovery.
+        recovery_id: RecoveryId,
+        /// The method that opens it.
+        method: Method,
+        /// Until when it waits, in milliseconds.
+        until: Option<u64>,
+    },
+    /// A recovery was over without effect and was discarded.
+    RecoveryDiscarded,
+}
+
+/// A finished signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignOutcome {
+    /// The curve.
+    pub curve: Curve,
+    /// `r ‖ s` (low-S) or `R ‖ S`, 64 bytes.
+    pub signature: [u8; 64],
+    /// secp256k1 only: bit 0 says whether y is odd, bit 1 whether x was reduced.
+    pub recovery_id: Option<u8>,
+    /// What the chain takes, where the payload is a transaction or message of one. Absent for a bare digest.
+    pub signed: Option<Signed>,
+}
+
+/// One thing to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Command {
+    /// Make the client's wallets: one per curve.
+    CreateWallet,
+    /// The addresses of this device's wallet.
+    Addresses,
+    /// Back up.
+    Backup(BackupMethod),
+    /// Whether a completed, proven backup exists on every curve.
+    IsBackedUp,
+    /// The methods that can recover here and now.
+    RecoveryMethods,
+    /// Method by method, curve by curve.
+    BackupStatus,
+    /// Prove a backup without spending it.
+    Verify(RecoveryMethod),
+    /// Recover.
+    Recover {
+        /// How to open the backup.
+        method: RecoveryMethod,
+        /// What happens to the other devices.
+        old_devices: OldDevices,
+        /// The addresses that the wallet must have.
+        expected: Option<Addresses>,
+    },
+    /// Go on with a recovery that waited or was interrupted.
+    ResumeRecovery {
+        /// How to open the backup.
+        method: RecoveryMethod,
+        /// The addresses that the wallet must have.
+        expected: Option<Addresses>,
+    },
+    /// The client's recoveries, newest first.
+    Recoveries,
+    /// Cancel a recovery that somebody asked for.
+    CancelRecovery(RecoveryId),
+    /// Sign a payload that can be decoded.
+    Sign(Payload),
+    /// Sign 32 bytes that nobody can read. Only where the deployment allows it.
+    DangerSignDigest {
+        /// The curve.
+        curve: Curve,
+        /// The bytes.
+        digest: [u8; 32],
+    },
+    /// The client's devices.
+    Devices,
+    /// Revoke a device: its share is erased at the server.
+    RevokeDevice(DeviceId),
+    /// Remove a method's backup.
+    RemoveBackupMethod(Method),
+    /// Whether the client has a wallet, anywhere.
+    DoesWalletExist,
+    /// Whether this device has a share of it.
+    IsWalletOnDevice,
+    /// Finish or discard what a crash left.
+    Resume,
+}
+
+impl Command {
+    /// Whether it changes the device's state: only one such runs at a time.
+    #[must_use]
+    pub const fn is_exclusive(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateWallet
+                | Self::Backup(_)
+                | Self::Verify(_)
+                | Self::Recover { .. }
+                | Self::ResumeRecovery { .. }
+                | Self::RemoveBackupMethod(_)
+                | Self::Resume
+        )
+    }
+}
+
+/// The result of a [`Command`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Done.
+    Unit,
+    /// Yes or no.
+    Flag(bool),
+    /// Addresses.
+    Addresses(Addresses),
+    /// Methods.
+    Methods(Vec<Method>),
+    /// Backup status.
+    BackupStatus(BackupStatus),
+    /// A committed backup.
+    Backup(Backup),
+    /// A proven backup.
+    Verified(Verified),
+    /// A recovery.
+    Recovering(Recovering),
+    /// Recoveries.
+    Recoveries(Vec<Recovery>),
+    /// A signature.
+    Signed(Box<SignOutcome>),
+    /// Devices.
+    Devices(Vec<Device>),
+    /// What was left over.
+    Resumed(Resumed),
+}
+
+/// Runs one command to its end.
+pub(crate) async fn run(port: Port, command: Command) -> Result<Outcome> {
+    let port = &port;
+    Ok(match command {
+        Command::CreateWallet => Outcome::Addresses(crate::create::create_wallet(port).await?),
+        Command::Addresses => Outcome::Addresses(crate::status::addresses(port).await?),
+        Command::Backup(method) => Outcome::Backup(crate::backup::backup_wallet(port, method).await?),
+        Command::IsBackedUp => Outcome::Flag(crate::status::backup_status(port).await?.backed_up),
+        Command::RecoveryMethods => Outcome::Methods(crate::status::recovery_methods(port).await?),
+        Command::BackupStatus => Outcome::BackupStatus(crate::status::backup_status(port).await?),
+        Command::Verify(method) => Outcome::Verified(crate::verify::verify_backup(port, method).await?),
+        Command::Recover { method, old_devices, expected } => {
+            Outcome::Recovering(crate::recover::recover_wallet(port, method, old_devices, expected).await?)
+        }
+        Command::ResumeRecovery { method, expected } => {
+            Outcome::Recovering(crate::recover::resume_recovery(port, method, expected).await?)
+        }
+        Command::Recoveries => Outcome::Recoveries(crate::status::recoveries(port).await?),
+        Command::CancelRecovery(id) => {
+            crate::recover::cancel_recovery(port, id).await?;
+            Outcome::Unit
+        }
+        Command::Sign(payload) => Outcome::Signed(Box::new(crate::sign::sign(port, payload).await?)),
+        Command::DangerSignDigest { curve, digest } => {
+            Outcome::Signed(Box::new(crate::sign::danger_sign_digest(port, curve, digest).await?))
+        }
+        Command::Devices => Outcome::Devices(crate::devices::list(port).await?),
+        Command::RevokeDevice(id) => {
+            crate::devices::revoke(port, id).await?;
+            Outcome::Unit
+        }
+        Command::RemoveBackupMethod(method) => {
+            crate::devices::remove_backup_method(port, method).await?;
+            Outcome::Unit
+        }
+        Command::DoesWalletExist => Outcome::Flag(crate::status::does_wallet_exist(port).await?),
+        Command::IsWalletOnDevice => Outcome::Flag(crate::status::is_wallet_on_device(port).await?),
+        Command::Resume => Outcome::Resumed(crate::resume::resume(port).await?),
+    })
+}

@@ -1,0 +1,492 @@
+//! `Halfkey`: the SDK as an app uses it, a short loop around the step machine.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use futures_util::lock::{Mutex as AsyncMutex, MutexGuard};
+use halfkey_api::{
+    chain::{Addresses, bitcoin::Network},
+    message::{BackupStatus, Device, OldDevices, Recovery},
+    signing::Payload,
+};
+use halfkey_envelope::{
+    door::KdfParams,
+    entropy::Entropy,
+    id::{DeviceId, RecoveryId},
+    text::Policy,
+    wallet::{Curve, Method},
+};
+
+use crate::{
+    command::{Backup, BackupMethod, Command, Outcome, Recovering, RecoveryMethod, Resumed, SignOutcome, Verified},
+    deployment::Deployment,
+    error::{Error, Result},
+    host::{BlobStore, Clock, Dismissed, FixedToken, Prompt, SecretStore, SessionProvider, Transport},
+    machine::Machine,
+    platform::PlatformEnv,
+    progress::Progress,
+    setting::Setting,
+    step::{Answer, Ask, Event, Step},
+};
+
+/// Who the client is: something that gives session tokens.
+pub struct Credentials(Arc<dyn SessionProvider>);
+
+impl Credentials {
+    /// One token that never changes: a client API key, or a session token in a test.
+    #[must_use]
+    pub fn token(token: impl Into<String>) -> Self {
+        Self(Arc::new(FixedToken::new(token)))
+    }
+
+    /// The app's own provider.
+    #[must_use]
+    pub fn session(provider: Arc<dyn SessionProvider>) -> Self {
+        Self(provider)
+    }
+}
+
+/// Where a device keeps its share: the wrapping key and the sealed blobs.
+#[derive(Clone)]
+pub struct ShareStore {
+    /// The wrapping key.
+    pub secrets: Arc<dyn SecretStore>,
+    /// The sealed blobs.
+    pub blobs: Arc<dyn BlobStore>,
+}
+
+type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+
+struct Host {
+    transport: Arc<dyn Transport>,
+    session: Arc<dyn SessionProvider>,
+    store: ShareStore,
+    clock: Arc<dyn Clock>,
+    prompt: Option<Arc<dyn Prompt>>,
+    on_progress: Option<OnProgress>,
+    /// Keeps a read and the write that depends on it together.
+    held: AsyncMutex<()>,
+    /// One command that changes the device's state at a time.
+    busy: AtomicBool,
+}
+
+/// The SDK of one client on one device. Cheap to clone; all clones are one.
+///
+/// Every call may be dropped at any time: that is like a crash of the app, nothing is lost, and
+/// [`Halfkey::resume`] puts in order what was left.
+#[derive(Clone)]
+pub struct Halfkey {
+    setting: Arc<Setting>,
+    host: Arc<Host>,
+}
+
+/// Collects what the SDK needs of the app.
+pub struct Builder {
+    setting: Option<Deployment>,
+    credentials: Credentials,
+    store: Option<ShareStore>,
+    transport: Option<Arc<dyn Transport>>,
+    clock: Option<Arc<dyn Clock>>,
+    prompt: Option<Arc<dyn Prompt>>,
+    entropy: Option<Box<dyn Entropy>>,
+    on_progress: Option<OnProgress>,
+    platform: PlatformEnv,
+    device_name: Option<String>,
+    network: Network,
+    kdf: KdfParams,
+    policy: Option<Policy>,
+}
+
+impl Builder {
+    /// Where the device keeps its share. Needed.
+    #[must_use]
+    pub fn share_store(mut self, secrets: Arc<dyn SecretStore>, blobs: Arc<dyn BlobStore>) -> Self {
+        self.store = Some(ShareStore { secrets, blobs });
+        self
+    }
+
+    /// The HTTP client. Needed.
+    #[must_use]
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// The clock. Needed.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// The source of randomness: `halfkey_envelope::entropy::OsEntropy` in programs. Needed.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Box<dyn Entropy>) -> Self {
+        self.entropy = Some(entropy);
+        self
+    }
+
+    /// Asks the user in the middle of a call. Needed for recovery codes.
+    #[must_use]
+    pub fn prompt(mut self, prompt: Arc<dyn Prompt>) -> Self {
+        self.prompt = Some(prompt);
+        self
+    }
+
+    /// Told how far every long call is.
+    #[must_use]
+    pub fn on_progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(Arc::new(callback));
+        self
+    }
+
+    /// Where this runs; the system this was compiled for by default.
+    #[must_use]
+    pub fn platform(mut self, platform: PlatformEnv) -> Self {
+        self.platform = platform;
+        self
+    }
+
+    /// The user's name for this device.
+    #[must_use]
+    pub fn device_name(mut self, name: impl Into<String>) -> Self {
+        self.device_name = Some(name.into());
+        self
+    }
+
+    /// The Bitcoin network whose addresses are shown.
+    #[must_use]
+    pub const fn bitcoin_network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Cost of the key derivation of new password backups.
+    #[must_use]
+    pub const fn key_derivation(mut self, kdf: KdfParams) -> Self {
+        self.kdf = kdf;
+        self
+    }
+
+    /// A stricter password policy of the app's own.
+    #[must_use]
+    pub const fn stricter_passwords(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// The SDK.
+    ///
+    /// # Errors
+    /// [`Error::HostIncomplete`] names what is missing.
+    pub fn build(self) -> Result<Halfkey> {
+        let deployment = needed(self.setting, "deployment")?;
+        let mut setting = Setting::new(deployment, needed(self.entropy, "Entropy")?)
+            .platform(self.platform)
+            .bitcoin_network(self.network)
+            .key_derivation(self.kdf);
+        if let Some(name) = &self.device_name {
+            setting = setting.device_name(name);
+        }
+        if let Some(policy) = self.policy {
+            setting = setting.stricter_passwords(policy);
+        }
+        let host = Host {
+            transport: needed(self.transport, "Transport")?,
+            session: self.credentials.0,
+            store: needed(self.store, "ShareStore")?,
+            clock: needed(self.clock, "Clock")?,
+            prompt: self.prompt,
+            on_progress: self.on_progress,
+            held: AsyncMutex::new(()),
+            busy: AtomicBool::new(false),
+        };
+        Ok(Halfkey { setting: Arc::new(setting), host: Arc::new(host) })
+    }
+}
+
+fn needed<T>(value: Option<T>, what: &'static str) -> Result<T> {
+    value.ok_or(Error::HostIncomplete { what })
+}
+
+/// Frees the turn when the call ends, however it ends.
+struct Turn<'a>(&'a AtomicBool);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Host {
+    fn turn(&self, command: &Command) -> Result<Option<Turn<'_>>> {
+        if !command.is_exclusive() {
+            return Ok(None);
+        }
+        let free = self.busy.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if free { Ok(Some(Turn(&self.busy))) } else { Err(Error::OperationInProgress) }
+    }
+
+    async fn answer<'a>(&'a self, ask: Ask, held: &mut Option<MutexGuard<'a, ()>>) -> Answer {
+        match ask {
+            Ask::Http(request) => Answer::Http(self.transport.send(request).await),
+            Ask::Token => Answer::Token(self.session.token().await),
+            Ask::ReadSecret => Answer::Secret(self.store.secrets.read().await),
+            Ask::WriteSecret(key) => Answer::Stored(self.store.secrets.write(&key).await),
+            Ask::ReadBlob(slot) => Answer::Blob(self.store.blobs.read(slot).await),
+            Ask::WriteBlob(slot, bytes) => Answer::Stored(self.store.blobs.write(slot, &bytes).await),
+            Ask::DeleteBlob(slot) => Answer::Stored(self.store.blobs.delete(slot).await),
+            Ask::Now => Answer::Now(self.clock.now_ms()),
+            Ask::ConfirmRecoveryCode { code, again } => Answer::Typed(match &self.prompt {
+                Some(prompt) => prompt.confirm_recovery_code(&code, again).await,
+                None => Err(Dismissed),
+            }),
+            Ask::HoldStore => {
+                *held = Some(self.held.lock().await);
+                Answer::Continue
+            }
+            Ask::ReleaseStore => {
+                *held = None;
+                Answer::Continue
+            }
+            Ask::TokenInvalidated => {
+                self.session.invalidated();
+                Answer::Continue
+            }
+            Ask::Progress(progress) => {
+                self.on_progress.iter().for_each(|tell| tell(progress));
+                Answer::Continue
+            }
+        }
+    }
+}
+
+macro_rules! outcome {
+    ($running:expr, $kind:ident) => {
+        match $running.await? {
+            Outcome::$kind(value) => Ok(value),
+            _ => Err(Error::Internal),
+        }
+    };
+}
+
+impl Halfkey {
+    /// Begins to build: the deployment that is trusted, and who the client is.
+    #[must_use]
+    pub fn builder(deployment: Deployment, credentials: Credentials) -> Builder {
+        Builder {
+            setting: Some(deployment),
+            credentials,
+            store: None,
+            transport: None,
+            clock: None,
+            prompt: None,
+            entropy: None,
+            on_progress: None,
+            platform: PlatformEnv::default(),
+            device_name: None,
+            network: Network::Mainnet,
+            kdf: KdfParams::DEFAULT,
+            policy: None,
+        }
+    }
+
+    /// Runs one command; the named calls below are shorter ways to it.
+    ///
+    /// # Errors
+    /// Whatever the command says; [`Error::OperationInProgress`] while another one changes this device's state.
+    pub async fn run(&self, command: Command) -> Result<Outcome> {
+        if matches!(command, Command::Backup(BackupMethod::RecoveryCode)) && self.host.prompt.is_none() {
+            return Err(Error::HostIncomplete { what: "Prompt" });
+        }
+        let _turn = self.host.turn(&command)?;
+        let mut held = None;
+        let (mut machine, mut step) = Machine::start(&self.setting, command);
+        loop {
+            match step {
+                Step::Done(outcome) => return Ok(*outcome),
+                Step::Failed(error) => return Err(error),
+                Step::Ask { number, ask } => {
+                    let answer = self.host.answer(ask, &mut held).await;
+                    step = machine.resume(Event { number, answer })?;
+                }
+            }
+        }
+    }
+
+    /// Makes the client's wallets, one per curve, with the device half here and the server half there.
+    ///
+    /// # Errors
+    /// [`Error::WalletAlreadyExists`] if the client has one: recover it instead.
+    pub async fn create_wallet(&self) -> Result<Addresses> {
+        outcome!(self.run(Command::CreateWallet), Addresses)
+    }
+
+    /// The addresses of this device's wallet.
+    ///
+    /// # Errors
+    /// [`Error::NoWalletOnDevice`].
+    pub async fn addresses(&self) -> Result<Addresses> {
+        outcome!(self.run(Command::Addresses), Addresses)
+    }
+
+    /// Makes a backup pair, seals its client half and gives the key to the method. The method's older backup counts
+    /// until this one is committed.
+    ///
+    /// # Errors
+    /// [`Error::WeakSecret`], [`Error::NotConfirmed`], [`Error::OperationInProgress`] and others; nothing was changed
+    /// then.
+    pub async fn backup_wallet(&self, method: BackupMethod) -> Result<Backup> {
+        outcome!(self.run(Command::Backup(method)), Backup)
+    }
+
+    /// Backs up with a new password; the old one opens nothing that counts any more.
+    ///
+    /// # Errors
+    /// As [`Halfkey::backup_wallet`].
+    pub async fn change_password(
+        &self,
+        password: crate::secret::Password,
+        kind: crate::command::PasswordKind,
+    ) -> Result<Backup> {
+        self.backup_wallet(BackupMethod::Password { password, kind }).await
+    }
+
+    /// Whether a completed, proven backup exists on **every** curve, by the server's own checks.
+    ///
+    /// # Errors
+    /// Transport and session errors.
+    pub async fn is_wallet_backed_up(&self) -> Result<bool> {
+        outcome!(self.run(Command::IsBackedUp), Flag)
+    }
+
+    /// The methods with a completed backup that work on this platform.
+    ///
+    /// # Errors
+    /// Transport and session errors.
+    pub async fn available_recovery_methods(&self) -> Result<Vec<Method>> {
+        outcome!(self.run(Command::RecoveryMethods), Methods)
+    }
+
+    /// The backups, method by method and curve by curve.
+    ///
+    /// # Errors
+    /// Transport and session errors.
+    pub async fn backup_status(&self) -> Result<BackupStatus> {
+        outcome!(self.run(Command::BackupStatus), BackupStatus)
+    }
+
+    /// Proves a backup without spending it (METHODS.md H). For a password this is one counted guess.
+    ///
+    /// # Errors
+    /// [`Error::WrongSecret`], [`Error::NotBackedUp`], [`Error::PeerMisbehaved`] if the custodian cannot prove its half.
+    pub async fn verify_backup(&self, method: RecoveryMethod) -> Result<Verified> {
+        outcome!(self.run(Command::Verify(method)), Verified)
+    }
+
+    /// Recovers the wallet on this device. What happens to the others has no default. Without `expected` addresses the
+    /// result's identity is unconfirmed on a device that knew none.
+    ///
+    /// # Errors
+    /// [`Error::WrongSecret`], [`Error::LockedOut`], [`Error::NotBackedUp`], [`Error::Denied`],
+    /// [`Error::IdentityMismatch`], [`Error::Rollback`] and others.
+    pub async fn recover_wallet(
+        &self,
+        method: RecoveryMethod,
+        old_devices: OldDevices,
+        expected: Option<Addresses>,
+    ) -> Result<Recovering> {
+        outcome!(self.run(Command::Recover { method, old_devices, expected }), Recovering)
+    }
+
+    /// Goes on with this device's recovery that waited or was interrupted.
+    ///
+    /// # Errors
+    /// As [`Halfkey::recover_wallet`]; [`Error::RecoveryOver`] if there is none any more.
+    pub async fn resume_recovery(&self, method: RecoveryMethod, expected: Option<Addresses>) -> Result<Recovering> {
+        outcome!(self.run(Command::ResumeRecovery { method, expected }), Recovering)
+    }
+
+    /// The client's recoveries, newest first.
+    ///
+    /// # Errors
+    /// Transport and session errors.
+    pub async fn recoveries(&self) -> Result<Vec<Recovery>> {
+        outcome!(self.run(Command::Recoveries), Recoveries)
+    }
+
+    /// Cancels a recovery. After its proof of possession this freezes the backup pair.
+    ///
+    /// # Errors
+    /// [`Error::DeviceRevoked`] and others.
+    pub async fn cancel_recovery(&self, recovery: RecoveryId) -> Result<()> {
+        self.run(Command::CancelRecovery(recovery)).await.map(|_| ())
+    }
+
+    /// Signs a payload that can be decoded. Device and server each decode it and sign what they computed themselves.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPayload`], [`Error::NoWalletOnDevice`], [`Error::DeviceRevoked`], [`Error::Banned`].
+    pub async fn sign(&self, payload: Payload) -> Result<SignOutcome> {
+        outcome!(self.run(Command::Sign(payload)), Signed).map(|signed| *signed)
+    }
+
+    /// Signs 32 bytes that nobody can read: whoever chooses them can have anything signed. Only where the deployment
+    /// allows it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPayload`] where it does not.
+    pub async fn danger_sign_digest(&self, curve: Curve, digest: [u8; 32]) -> Result<SignOutcome> {
+        outcome!(self.run(Command::DangerSignDigest { curve, digest }), Signed).map(|signed| *signed)
+    }
+
+    /// The client's devices, revoked ones included.
+    ///
+    /// # Errors
+    /// Transport and session errors.
+    pub async fn devices(&self) -> Result<Vec<Device>> {
+        outcome!(self.run(Command::Devices), Devices)
+    }
+
+    /// Revokes a device: it can do nothing any more, and the server's half of its share is erased.
+    ///
+    /// # Errors
+    /// [`Error::LastProtection`] for the last device of a wallet without a backup.
+    pub async fn revoke_device(&self, device: DeviceId) -> Result<()> {
+        self.run(Command::RevokeDevice(device)).await.map(|_| ())
+    }
+
+    /// Removes a method's backup: retired at once, and the custodian's half erased.
+    ///
+    /// # Errors
+    /// [`Error::LastProtection`] for the last proven backup.
+    pub async fn remove_backup_method(&self, method: Method) -> Result<()> {
+        self.run(Command::RemoveBackupMethod(method)).await.map(|_| ())
+    }
+
+    /// Whether the client has a wallet, on whatever device.
+    ///
+    /// # Errors
+    /// Transport and session errors.
+    pub async fn does_wallet_exist(&self) -> Result<bool> {
+        outcome!(self.run(Command::DoesWalletExist), Flag)
+    }
+
+    /// Whether this device has a share of the wallet. Asks no server.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn is_wallet_on_device(&self) -> Result<bool> {
+        outcome!(self.run(Command::IsWalletOnDevice), Flag)
+    }
+
+    /// Finishes or discards what a crash left. Call it at every start of the app.
+    ///
+    /// # Errors
+    /// Transport, session and storage errors; it may be called again.
+    pub async fn resume(&self) -> Result<Resumed> {
+        outcome!(self.run(Command::Resume), Resumed)
+    }
+}

@@ -1,0 +1,256 @@
+//! Errors are advice: every variant says what the caller can do next. The codes are stable and the same in every
+//! language; no variant carries a secret.
+
+use halfkey_envelope::{
+    id::BackupId,
+    text::{TextError, Weakness},
+    wallet::Method,
+};
+
+use crate::{
+    host::{StoreError, TransportError},
+    platform::Platform,
+    step::HostError,
+};
+
+/// What went wrong, as advice.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Not the right password, PIN or code.
+    #[error("wrong secret")]
+    WrongSecret {
+        /// Guesses left, where they are counted.
+        remaining: Option<u32>,
+        /// How long the next guess must wait, in milliseconds.
+        retry_after: Option<u64>,
+    },
+    /// No guess is left: this backup is gone. Another method, or a device that still signs, gets the wallet back.
+    #[error("locked out")]
+    LockedOut,
+    /// The password or PIN is too easy to guess, or cannot be used as one.
+    #[error("the secret is too weak")]
+    WeakSecret(WeakReason),
+    /// What was typed is no recovery code: a typing error, found by its check symbol.
+    #[error("not a recovery code")]
+    NotACode,
+    /// The new recovery code was not confirmed. Nothing was changed.
+    #[error("not confirmed")]
+    NotConfirmed,
+    /// There is no completed backup by this method.
+    #[error("not backed up")]
+    NotBackedUp,
+    /// The session has ended.
+    #[error("sign in again")]
+    SignInAgain,
+    /// Nothing was lost; try the same call again.
+    #[error("try again")]
+    Retry {
+        /// Not sooner than after so many milliseconds.
+        after: Option<u64>,
+    },
+    /// Another operation on this wallet is running, here or on another device.
+    #[error("another operation is running")]
+    OperationInProgress,
+    /// The server speaks a version that this SDK does not know.
+    #[error("upgrade required")]
+    UpgradeRequired,
+    /// The server, custodian or keeper sent what no honest one sends. Do not go on; report it. If it concerned the
+    /// signing share, that share is banned on this device and only a recovery makes a new one.
+    #[error("the peer misbehaved: {what}")]
+    PeerMisbehaved {
+        /// Which check failed: a stable word.
+        what: &'static str,
+    },
+    /// The signing share of this device is banned after its peer misbehaved.
+    #[error("this device's share is banned")]
+    Banned,
+    /// The pair is frozen after a recovery was cancelled; only the operator can thaw it.
+    #[error("the share pair is frozen")]
+    Frozen,
+    /// The server gave an older or another backup than the method witnesses.
+    #[error("rollback: have {have}, want {want}")]
+    Rollback {
+        /// What the server gave.
+        have: BackupId,
+        /// What the method or this device witnesses.
+        want: BackupId,
+    },
+    /// The recovered wallet is not the expected one: other addresses, or another deployment or client.
+    #[error("another wallet than expected")]
+    IdentityMismatch,
+    /// The client has a wallet already.
+    #[error("wallet already exists")]
+    WalletAlreadyExists,
+    /// This device has no share of a wallet: create or recover first.
+    #[error("no wallet on this device")]
+    NoWalletOnDevice,
+    /// This device was revoked.
+    #[error("this device was revoked")]
+    DeviceRevoked,
+    /// The policy of the deployment denied the recovery.
+    #[error("denied by policy")]
+    Denied,
+    /// The recovery was cancelled or has expired: begin a new one.
+    #[error("the recovery is over")]
+    RecoveryOver,
+    /// It would leave the wallet without protection.
+    #[error("this is the last protection of the wallet")]
+    LastProtection,
+    /// The method cannot be used here.
+    #[error("{method} is not available on {platform:?}")]
+    UnsupportedPlatform {
+        /// The method.
+        method: Method,
+        /// Where this runs.
+        platform: Platform,
+        /// What can be used instead.
+        alternatives: Vec<Method>,
+    },
+    /// The payload cannot be decoded, or this deployment does not sign such things.
+    #[error("the payload cannot be signed")]
+    InvalidPayload,
+    /// The app did not give the SDK something that this call needs.
+    #[error("the app does not provide {what}")]
+    HostIncomplete {
+        /// The name of the trait or setting.
+        what: &'static str,
+    },
+    /// The host of a step machine broke the rules.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The device's store does not work.
+    #[error("storage: {0}")]
+    Storage(StorageReason),
+    /// No answer from the server.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The deployment descriptor cannot be used.
+    #[error("the deployment descriptor is not valid")]
+    InvalidDescriptor,
+    /// The server does not accept the request, or there is no such thing.
+    #[error("refused: {id}")]
+    Refused {
+        /// The server's error id.
+        id: String,
+    },
+    /// A fault of this library.
+    #[error("internal error")]
+    Internal,
+}
+
+/// Why a password or PIN is not taken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum WeakReason {
+    /// It cannot be used as a password or PIN at all.
+    Unusable(TextError),
+    /// It is too easy to guess.
+    Weak(Weakness),
+}
+
+/// What is wrong with the device's store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageReason {
+    /// The store itself.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The wrapping key is gone or another one: what the device kept cannot be read. Recover the wallet.
+    #[error("the wrapping key does not open the stored share")]
+    WrappingKey,
+    /// The stored bytes are damaged. Recover the wallet.
+    #[error("the stored share is damaged")]
+    Damaged,
+    /// Written by a newer version of the SDK.
+    #[error("the stored share is of a newer version")]
+    NewerVersion,
+    /// It belongs to another deployment or client.
+    #[error("the stored share belongs to another deployment or client")]
+    OtherOwner,
+}
+
+impl Error {
+    /// The stable code, the same in every language.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::WrongSecret { .. } => "WRONG_SECRET",
+            Self::LockedOut => "LOCKED_OUT",
+            Self::WeakSecret(_) => "WEAK_SECRET",
+            Self::NotACode => "NOT_A_CODE",
+            Self::NotConfirmed => "NOT_CONFIRMED",
+            Self::NotBackedUp => "NOT_BACKED_UP",
+            Self::SignInAgain => "SIGN_IN_AGAIN",
+            Self::Retry { .. } => "RETRY",
+            Self::OperationInProgress => "OPERATION_IN_PROGRESS",
+            Self::UpgradeRequired => "UPGRADE_REQUIRED",
+            Self::PeerMisbehaved { .. } => "PEER_MISBEHAVED",
+            Self::Banned => "BANNED",
+            Self::Frozen => "FROZEN",
+            Self::Rollback { .. } => "ROLLBACK",
+            Self::IdentityMismatch => "IDENTITY_MISMATCH",
+            Self::WalletAlreadyExists => "WALLET_ALREADY_EXISTS",
+            Self::NoWalletOnDevice => "NO_WALLET_ON_DEVICE",
+            Self::DeviceRevoked => "DEVICE_REVOKED",
+            Self::Denied => "DENIED",
+            Self::RecoveryOver => "RECOVERY_OVER",
+            Self::LastProtection => "LAST_PROTECTION",
+            Self::UnsupportedPlatform { .. } => "UNSUPPORTED_PLATFORM",
+            Self::InvalidPayload => "INVALID_PAYLOAD",
+            Self::HostIncomplete { .. } => "HOST_INCOMPLETE",
+            Self::Host(_) => "HOST_ERROR",
+            Self::Storage(_) => "STORAGE",
+            Self::Transport(_) => "TRANSPORT",
+            Self::InvalidDescriptor => "INVALID_DESCRIPTOR",
+            Self::Refused { .. } => "REFUSED",
+            Self::Internal => "INTERNAL",
+        }
+    }
+
+    /// One sentence for the app's developer or user: what to do now.
+    #[must_use]
+    pub const fn advice(&self) -> &'static str {
+        match self {
+            Self::WrongSecret { .. } => {
+                "Ask for the secret again; show how many guesses are left and when the next may be made."
+            }
+            Self::LockedOut => "Recover with another method, or back up again from a device that still signs.",
+            Self::WeakSecret(_) => "Ask for a longer or less common password or PIN.",
+            Self::NotACode => "Ask the user to compare the code with the paper, symbol by symbol.",
+            Self::NotConfirmed => {
+                "Nothing was changed. Start the backup again when the user is ready to write the code down."
+            }
+            Self::NotBackedUp => "Back the wallet up, or use a method that holds a backup.",
+            Self::SignInAgain => "Sign the user in again and give a fresh session token.",
+            Self::Retry { .. } => "Nothing was lost. Call again, not sooner than the time given.",
+            Self::OperationInProgress => "Wait until the other operation on this wallet has ended, then call again.",
+            Self::UpgradeRequired => "Update the app.",
+            Self::PeerMisbehaved { .. } => {
+                "Stop and tell the operator: the other side broke the protocol. The wallet can be recovered."
+            }
+            Self::Banned => "Recover the wallet with a backup method: that makes a new share for this device.",
+            Self::Frozen => "A cancelled recovery froze these shares. Ask the operator.",
+            Self::Rollback { .. } => "The server offered an outdated backup. Stop and tell the operator.",
+            Self::IdentityMismatch => "This is not the wallet that was expected. Check the account that is signed in.",
+            Self::WalletAlreadyExists => "Recover the wallet instead of creating one.",
+            Self::NoWalletOnDevice => "Create a wallet, or recover it on this device.",
+            Self::DeviceRevoked => "Another device revoked this one. Recover the wallet to use it here again.",
+            Self::Denied => "The operator's policy denied this recovery. Contact the operator.",
+            Self::RecoveryOver => "Begin a new recovery.",
+            Self::LastProtection => "Make another backup or add another device first.",
+            Self::UnsupportedPlatform { .. } => "Offer one of the alternatives.",
+            Self::InvalidPayload => "Check the transaction or message that was given.",
+            Self::HostIncomplete { .. } => "Give the SDK builder what is named.",
+            Self::Host(_) => "Answer the open question of the step machine.",
+            Self::Storage(_) => "Unlock the device or free its storage; if the share is damaged, recover the wallet.",
+            Self::Transport(_) => "Check the connection and call again.",
+            Self::InvalidDescriptor => "Use the descriptor that the operator published for this deployment.",
+            Self::Refused { .. } => "See the error id in the server's documentation.",
+            Self::Internal => "Report this as a bug.",
+        }
+    }
+}
+
+/// Result of every call.
+pub type Result<T> = core::result::Result<T, Error>;

@@ -1,0 +1,157 @@
+//! Where the SDK runs, and which methods work there (DECISIONS.md D34). Checked before anything is changed.
+
+use halfkey_envelope::wallet::Method;
+
+use crate::error::{Error, Result};
+
+/// The kind of system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Platform {
+    /// Android.
+    Android,
+    /// iOS and iPadOS.
+    Ios,
+    /// macOS.
+    MacOs,
+    /// Linux.
+    Linux,
+    /// Windows.
+    Windows,
+    /// A browser.
+    Web,
+}
+
+impl Platform {
+    /// The name with which devices are enrolled.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Android => "android",
+            Self::Ios => "ios",
+            Self::MacOs => "macos",
+            Self::Linux => "linux",
+            Self::Windows => "windows",
+            Self::Web => "web",
+        }
+    }
+
+    /// The one this library was compiled for.
+    #[must_use]
+    pub const fn current() -> Self {
+        if cfg!(target_os = "android") {
+            Self::Android
+        } else if cfg!(target_os = "ios") {
+            Self::Ios
+        } else if cfg!(target_os = "macos") {
+            Self::MacOs
+        } else if cfg!(target_os = "windows") {
+            Self::Windows
+        } else if cfg!(target_family = "wasm") {
+            Self::Web
+        } else {
+            Self::Linux
+        }
+    }
+}
+
+/// What the host tells about where it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlatformEnv {
+    /// The system.
+    pub platform: Platform,
+    /// Its major version: the API's name on Android is 28 for version 9, so give the *version*, 9.
+    pub version: u32,
+    /// Methods that the app knows to work here although the matrix says no, or not to work although it says yes.
+    pub overrides: Vec<(Method, bool)>,
+}
+
+impl PlatformEnv {
+    /// A system and its major version, with the matrix as it is.
+    #[must_use]
+    pub const fn new(platform: Platform, version: u32) -> Self {
+        Self { platform, version, overrides: Vec::new() }
+    }
+
+    /// Whether `method` works here: PASSWORD, RECOVERY_CODE and GDRIVE everywhere; PASSKEY on Android 9+, iOS 16+ and
+    /// the web; ICLOUD on iOS and macOS.
+    #[must_use]
+    pub fn supports(&self, method: &Method) -> bool {
+        if let Some((_, verdict)) = self.overrides.iter().find(|(which, _)| which == method) {
+            return *verdict;
+        }
+        match method {
+            Method::Password | Method::RecoveryCode | Method::GoogleDrive | Method::Custom(_) => true,
+            Method::Passkey => match self.platform {
+                Platform::Android => self.version >= 9,
+                Platform::Ios => self.version >= 16,
+                Platform::Web => true,
+                Platform::MacOs | Platform::Linux | Platform::Windows => false,
+            },
+            Method::ICloud => matches!(self.platform, Platform::Ios | Platform::MacOs),
+            Method::Exit => false,
+        }
+    }
+
+    /// Refuses a method that does not work here, and names those that do.
+    pub(crate) fn check(&self, method: &Method) -> Result<()> {
+        if self.supports(method) {
+            return Ok(());
+        }
+        Err(Error::UnsupportedPlatform {
+            method: method.clone(),
+            platform: self.platform,
+            alternatives: self.alternatives(),
+        })
+    }
+
+    /// The built-in methods that work here and that this version of the SDK can do.
+    fn alternatives(&self) -> Vec<Method> {
+        let done = [Method::Password, Method::RecoveryCode];
+        done.into_iter().filter(|method| self.supports(method)).collect()
+    }
+}
+
+impl Default for PlatformEnv {
+    fn default() -> Self {
+        Self::new(Platform::current(), 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_matrix_is_the_documented_one() {
+        let env = PlatformEnv::new;
+        for platform in
+            [Platform::Android, Platform::Ios, Platform::MacOs, Platform::Linux, Platform::Windows, Platform::Web]
+        {
+            for method in [Method::Password, Method::RecoveryCode, Method::GoogleDrive] {
+                assert!(env(platform, 1).supports(&method), "{method} on {platform:?}");
+            }
+            let apple = matches!(platform, Platform::Ios | Platform::MacOs);
+            assert_eq!(env(platform, 99).supports(&Method::ICloud), apple, "{platform:?}");
+        }
+        assert!(
+            env(Platform::Android, 9).supports(&Method::Passkey)
+                && !env(Platform::Android, 8).supports(&Method::Passkey)
+        );
+        assert!(
+            env(Platform::Ios, 16).supports(&Method::Passkey) && !env(Platform::Ios, 15).supports(&Method::Passkey)
+        );
+        assert!(!env(Platform::Linux, 6).supports(&Method::Passkey));
+    }
+
+    #[test]
+    fn the_host_knows_better_and_a_refusal_names_alternatives() {
+        let mut env = PlatformEnv::new(Platform::Linux, 6);
+        let refused = env.check(&Method::ICloud);
+        let alternatives = vec![Method::Password, Method::RecoveryCode];
+        let expected = Error::UnsupportedPlatform { method: Method::ICloud, platform: Platform::Linux, alternatives };
+        assert_eq!(refused, Err(expected));
+        env.overrides.push((Method::ICloud, true));
+        assert_eq!(env.check(&Method::ICloud), Ok(()));
+    }
+}

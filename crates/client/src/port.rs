@@ -1,0 +1,144 @@
+//! What a flow can ask its host: every method is one question of the step API.
+
+use std::sync::{Arc, Mutex};
+
+use halfkey_envelope::{entropy::Entropy, wallet::Curve};
+use zeroize::Zeroizing;
+
+use crate::{
+    error::{Error, Result, StorageReason},
+    host::{BlobSlot, Dismissed, MAX_BLOB, MAX_RESPONSE, Request, Response, TransportError},
+    machine::{Asking, Exchange, lock},
+    progress::{Progress, Stage},
+    setting::Setting,
+    step::{Answer, Ask},
+};
+
+/// A flow's way to its host, and to what does not change while it runs.
+pub(crate) struct Port {
+    pub(crate) setting: Arc<Setting>,
+    exchange: Arc<Mutex<Exchange>>,
+    progress: Mutex<(u32, u32)>,
+}
+
+/// The shared source of randomness, for the calls that want an exclusive one.
+pub(crate) struct SharedEntropy(Arc<Setting>);
+
+impl Entropy for SharedEntropy {
+    fn fill(&mut self, out: &mut [u8]) {
+        lock(&self.0.entropy).fill(out);
+    }
+}
+
+macro_rules! expect {
+    ($asking:expr, $kind:ident) => {
+        match $asking.await {
+            Answer::$kind(answer) => answer,
+            // The machine has compared the kinds already.
+            _ => return Err(Error::Internal),
+        }
+    };
+}
+
+impl Port {
+    pub(crate) fn new(setting: Arc<Setting>, exchange: Arc<Mutex<Exchange>>) -> Self {
+        Self { setting, exchange, progress: Mutex::new((0, 1)) }
+    }
+
+    pub(crate) fn entropy(&self) -> SharedEntropy {
+        SharedEntropy(self.setting.clone())
+    }
+
+    fn ask(&self, ask: Ask) -> Asking<'_> {
+        Asking::new(&self.exchange, ask)
+    }
+
+    pub(crate) async fn now(&self) -> Result<u64> {
+        Ok(expect!(self.ask(Ask::Now), Now))
+    }
+
+    pub(crate) async fn http(&self, request: Request) -> Result<Response> {
+        let response = expect!(self.ask(Ask::Http(request)), Http)?;
+        if response.body.len() > MAX_RESPONSE { Err(TransportError::BadAnswer.into()) } else { Ok(response) }
+    }
+
+    pub(crate) async fn token(&self) -> Result<Zeroizing<String>> {
+        expect!(self.ask(Ask::Token), Token).map_err(|_| Error::SignInAgain)
+    }
+
+    pub(crate) async fn token_invalidated(&self) -> Result<()> {
+        self.go_on(Ask::TokenInvalidated).await
+    }
+
+    pub(crate) async fn read_secret(&self) -> Result<Option<Zeroizing<[u8; 32]>>> {
+        expect!(self.ask(Ask::ReadSecret), Secret).map_err(storage)
+    }
+
+    pub(crate) async fn write_secret(&self, key: Zeroizing<[u8; 32]>) -> Result<()> {
+        expect!(self.ask(Ask::WriteSecret(key)), Stored).map_err(storage)
+    }
+
+    pub(crate) async fn read_blob(&self, slot: BlobSlot) -> Result<Option<Vec<u8>>> {
+        let blob = expect!(self.ask(Ask::ReadBlob(slot)), Blob).map_err(storage)?;
+        let fits = blob.as_ref().is_none_or(|bytes| bytes.len() <= MAX_BLOB);
+        if fits { Ok(blob) } else { Err(Error::Storage(StorageReason::Damaged)) }
+    }
+
+    pub(crate) async fn write_blob(&self, slot: BlobSlot, bytes: Vec<u8>) -> Result<()> {
+        expect!(self.ask(Ask::WriteBlob(slot, bytes)), Stored).map_err(storage)
+    }
+
+    pub(crate) async fn delete_blob(&self, slot: BlobSlot) -> Result<()> {
+        expect!(self.ask(Ask::DeleteBlob(slot)), Stored).map_err(storage)
+    }
+
+    pub(crate) async fn hold_store(&self) -> Result<()> {
+        self.go_on(Ask::HoldStore).await
+    }
+
+    pub(crate) async fn release_store(&self) -> Result<()> {
+        self.go_on(Ask::ReleaseStore).await
+    }
+
+    pub(crate) async fn confirm_recovery_code(
+        &self,
+        code: Zeroizing<String>,
+        again: bool,
+    ) -> Result<Zeroizing<String>> {
+        let typed = expect!(self.ask(Ask::ConfirmRecoveryCode { code, again }), Typed);
+        typed.map_err(|Dismissed| Error::NotConfirmed)
+    }
+
+    /// Says that a call of `total` parts begins.
+    pub(crate) fn begin(&self, total: u32) {
+        *lock(&self.progress) = (0, total);
+    }
+
+    /// Says that a part is worked on.
+    pub(crate) async fn stage(&self, stage: Stage, curve: Option<Curve>) -> Result<()> {
+        let (done, total) = *lock(&self.progress);
+        self.go_on(Ask::Progress(Progress { stage, curve, done, total })).await
+    }
+
+    /// Says that a part is finished.
+    pub(crate) fn part_done(&self) {
+        let mut progress = lock(&self.progress);
+        progress.0 = (progress.0 + 1).min(progress.1);
+    }
+
+    /// Says that everything is finished.
+    pub(crate) async fn all_done(&self) -> Result<()> {
+        let total = lock(&self.progress).1;
+        *lock(&self.progress) = (total, total);
+        self.stage(Stage::Done, None).await
+    }
+
+    async fn go_on(&self, ask: Ask) -> Result<()> {
+        let Answer::Continue = self.ask(ask).await else { return Err(Error::Internal) };
+        Ok(())
+    }
+}
+
+fn storage(error: crate::host::StoreError) -> Error {
+    Error::Storage(error.into())
+}
