@@ -1,0 +1,106 @@
+//! Runs a schedule; shrinks one that fails and prints what replays it.
+
+use std::fmt;
+
+use super::{
+    arithmetic::Group,
+    invariants::{self, Violation},
+    schedule::{Word, draw},
+    server::Rules,
+    store::SlotStore,
+    world::{Seen, World},
+};
+
+/// Events in one schedule.
+const LENGTH: usize = 200;
+
+/// A schedule that broke an invariant, as short as it got.
+pub struct Failure {
+    /// The seed that replays it.
+    pub seed: u64,
+    /// The invariant.
+    pub violation: Violation,
+    /// The events that are left after shrinking.
+    pub events: Vec<Word>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "invariant broken: {}\n{}", self.violation.invariant, self.violation.detail)?;
+        writeln!(f, "replay: HALFKEY_SIM_SEED={} cargo nextest run -p halfkey-tests simulation", self.seed)?;
+        writeln!(f, "shrunk to {} events (HALFKEY_SIM_EVENTS replays these with the seed):", self.events.len())?;
+        self.events.iter().try_for_each(|word| writeln!(f, "  {word:?}"))
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The schedule of a seed, on slots in memory.
+///
+/// # Errors
+/// The first broken invariant, shrunk.
+pub fn run<G: Group>(seed: u64, rules: Rules) -> Result<Seen, Box<Failure>> {
+    let events = draw(seed, LENGTH);
+    replay::<G>(seed, &events, rules).map_err(|violation| {
+        let events = shrink::<G>(seed, events, rules, violation.invariant);
+        let violation = replay::<G>(seed, &events, rules).err().unwrap_or(violation);
+        Box::new(Failure { seed, violation, events })
+    })
+}
+
+/// What the schedule of a seed breaks, not shrunk.
+#[must_use]
+pub fn violation<G: Group>(seed: u64, rules: Rules) -> Option<Violation> {
+    replay::<G>(seed, &draw(seed, LENGTH), rules).err()
+}
+
+/// The schedule of a seed, on slots in a real store. Not shrunk: the same seed on [`run`] says more.
+///
+/// # Errors
+/// The first broken invariant.
+pub fn run_with<G: Group>(seed: u64, rules: Rules, store: Box<dyn SlotStore>) -> Result<Seen, Box<Failure>> {
+    let events = draw(seed, LENGTH);
+    let mut world = World::<G>::new(seed, rules, Some(store));
+    play(&mut world, &events).map_err(|violation| Box::new(Failure { seed, violation, events }))
+}
+
+/// These events with the random numbers of the seed.
+///
+/// # Errors
+/// The first broken invariant.
+pub fn replay<G: Group>(seed: u64, events: &[Word], rules: Rules) -> Result<Seen, Violation> {
+    play(&mut World::<G>::new(seed, rules, None), events)
+}
+
+fn play<G: Group>(world: &mut World<G>, events: &[Word]) -> Result<Seen, Violation> {
+    for word in events {
+        world.step(*word);
+        invariants::all(world)?;
+    }
+    invariants::after_all(world)?;
+    Ok(world.seen())
+}
+
+/// Leaves out ever smaller pieces as long as the same invariant breaks.
+fn shrink<G: Group>(seed: u64, mut events: Vec<Word>, rules: Rules, invariant: &str) -> Vec<Word> {
+    let fails = |events: &[Word]| replay::<G>(seed, events, rules).is_err_and(|v| v.invariant == invariant);
+    let mut piece = events.len() / 2;
+    while piece > 0 {
+        let mut at = 0;
+        while at < events.len() {
+            let mut shorter = events.clone();
+            shorter.drain(at..(at + piece).min(events.len()));
+            if fails(&shorter) {
+                events = shorter;
+            } else {
+                at += piece;
+            }
+        }
+        piece /= 2;
+    }
+    events
+}

@@ -1,0 +1,169 @@
+//! The life of a wallet, simulated: see `halfkey_tests::sim`.
+//!
+//! `HALFKEY_SIM_SEED` replays one seed; with it, `HALFKEY_SIM_EVENTS` names the file that a failing run has written
+//! and replays its shrunk events. `HALFKEY_SIM_SCHEDULES` sets the number of schedules.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+use std::{
+    env, fs,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+use halfkey_protocol::lifecycle::{Event, Pair, PairState, Refusal, RetireReason, Slot, apply, may_sign};
+use halfkey_tests::sim::{
+    Ed25519, Failure, Group, Rules, Secp256k1, Seen, Small, invariants, parse, replay, run, violation,
+};
+
+/// How many schedules a normal run tries.
+const COUNT: u64 = 20_000;
+
+#[test]
+fn simulation_in_memory() {
+    let count = number("HALFKEY_SIM_SCHEDULES").unwrap_or(COUNT);
+    if let Some(seed) = number("HALFKEY_SIM_SEED") {
+        return replay_one(seed);
+    }
+    let seen = many::<Small>(0..count);
+    println!("{count} schedules: {seen:?}");
+    // A simulation in which nothing happens proves nothing.
+    if count >= COUNT {
+        assert!(seen.backups > count && seen.signing_pairs > count && seen.signatures > count, "{seen:?}");
+        assert!(seen.restores > count / 10 && seen.crashes > count / 10 && seen.wiped > count / 10, "{seen:?}");
+        assert!(seen.erased > count / 50 && seen.bans > count / 50, "{seen:?}");
+    }
+}
+
+#[test]
+fn simulation_on_secp256k1() {
+    many::<Secp256k1>(1_000_000..1_000_100);
+}
+
+#[test]
+fn simulation_on_ed25519() {
+    many::<Ed25519>(2_000_000..2_000_100);
+}
+
+/// Each rule that is broken on purpose is noticed, under the invariant's name, and the shrunk events replay it.
+#[test]
+fn simulation_notices_broken_rules() {
+    let good = Rules::default();
+    let broken: [(&str, Rules); 9] = [
+        (invariants::PER_SLOT_NEVER_TWO_ACTIVE, Rules { apply: commit_without_retiring, ..good }),
+        (invariants::A_COMMIT_IS_IDEMPOTENT, Rules { apply: commit_only_once, ..good }),
+        (invariants::A_RETIRED_PAIR_NEVER_SIGNS, Rules { may_sign: always, ..good }),
+        (invariants::THE_PUBLIC_KEY_NEVER_CHANGES, Rules { checks_points: false, ..good }),
+        (invariants::A_RESTORE_LOSES_NO_WALLET, Rules { apply: erase_without_a_replica, ..good }),
+        (invariants::A_METHOD_NEVER_LOSES_THE_KEY_OF_AN_ACTIVE_BACKUP, Rules { forgets_early: true, ..good }),
+        (invariants::PER_WALLET_NEVER_NONE, Rules { apply: retire_before_commit, ..good }),
+        (invariants::AN_ACTIVE_BACKUP_OPENS, Rules { apply: retire_before_commit, ..good }),
+        (invariants::AFTER_ALL_IT_STILL_WORKS, Rules { may_sign: never, ..good }),
+    ];
+    let named: Vec<_> = broken.iter().map(|(name, _)| *name).collect();
+    assert!(invariants::NAMES.iter().all(|name| named.contains(name)), "every invariant is broken once");
+    for (name, rules) in broken {
+        let trips = |seed: &u64| violation::<Small>(*seed, rules).is_some_and(|found| found.invariant == name);
+        let seed = (0..COUNT).find(trips).unwrap_or_else(|| panic!("nothing trips: {name}"));
+        let failure = run::<Small>(seed, rules).unwrap_err();
+        assert_eq!(failure.violation.invariant, name);
+        let again = replay::<Small>(seed, &parse(&failure.to_string()), rules).unwrap_err();
+        assert_eq!(again, failure.violation, "the printed events replay it");
+        println!("{name}: seed {seed}, {} events", failure.events.len());
+    }
+}
+
+fn commit_without_retiring(slot: &Slot, event: &Event, now: u64) -> Result<Slot, Refusal> {
+    let mut next = apply(slot, event, now)?;
+    if let Event::Commit { .. } = event {
+        for (pair, before) in next.pairs.iter_mut().zip(&slot.pairs) {
+            if before.state == PairState::Active {
+                *pair = before.clone();
+            }
+        }
+    }
+    Ok(next)
+}
+
+fn commit_only_once(slot: &Slot, event: &Event, now: u64) -> Result<Slot, Refusal> {
+    match event {
+        Event::Commit { pair, .. } if slot.active().is_some_and(|active| active.id == *pair) => {
+            Err(Refusal::NotPending)
+        }
+        _ => apply(slot, event, now),
+    }
+}
+
+fn erase_without_a_replica(slot: &Slot, event: &Event, now: u64) -> Result<Slot, Refusal> {
+    match event {
+        Event::Sweep => apply(&apply(slot, &Event::ReplicaSafe { as_of_ms: u64::MAX }, now)?, event, now),
+        _ => apply(slot, event, now),
+    }
+}
+
+fn retire_before_commit(slot: &Slot, event: &Event, now: u64) -> Result<Slot, Refusal> {
+    let mut next = apply(slot, event, now)?;
+    if let Event::Begin { .. } = event {
+        for pair in next.pairs.iter_mut().filter(|pair| pair.state == PairState::Active) {
+            pair.state = PairState::Retired;
+            pair.retired_ms = Some(now);
+            pair.retired_because = Some(RetireReason::Superseded);
+        }
+    }
+    Ok(next)
+}
+
+const fn always(_: &Pair) -> Result<(), Refusal> {
+    Ok(())
+}
+
+fn never(pair: &Pair) -> Result<(), Refusal> {
+    may_sign(pair).and(Err(Refusal::NotActive))
+}
+
+/// All seeds of the range, on every processor. The first failure ends the run and is written to a file.
+fn many<G: Group>(seeds: std::ops::Range<u64>) -> Seen {
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        let mut seen = Seen::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return Ok::<_, Box<Failure>>(seen);
+            }
+            seen += run::<G>(seed, Rules::default())?;
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let mut seen = Seen::default();
+        for thread in running {
+            match thread.join().unwrap() {
+                Ok(one) => seen += one,
+                Err(failure) => report(&failure),
+            }
+        }
+        seen
+    })
+}
+
+fn report(failure: &Failure) {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("simulation-{}.txt", failure.seed));
+    fs::write(&path, failure.to_string()).unwrap();
+    panic!("{failure}\nwritten to {}", path.display());
+}
+
+fn replay_one(seed: u64) {
+    match env::var("HALFKEY_SIM_EVENTS") {
+        Ok(path) => {
+            let events = parse(&fs::read_to_string(path).unwrap());
+            replay::<Small>(seed, &events, Rules::default()).unwrap_or_else(|broken| panic!("{broken:?}"));
+        }
+        Err(_) => drop(run::<Small>(seed, Rules::default()).map_err(|failure| report(&failure))),
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
+}
