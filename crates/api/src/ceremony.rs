@@ -119,6 +119,18 @@ pub struct CeremonyRequest {
     pub parts: Vec<Part>,
 }
 
+/// A part of step 2 of `Recover`: strict CBOR in [`Part::bytes`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RecoverOpen {
+    /// The opening with the server's sealed sub-shares.
+    #[n(0)]
+    pub opening: ByteVec,
+    /// secp256k1: the first request for fresh oblivious-transfer state, under the session id of the opening.
+    #[n(1)]
+    pub refresh: Option<ByteVec>,
+}
+
 /// A part of step 5 of `Recover`: strict CBOR in [`Part::bytes`].
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
