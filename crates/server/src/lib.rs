@@ -8,6 +8,8 @@ mod error;
 mod fault;
 mod heavy;
 mod http;
+pub mod kept;
+pub mod kms;
 mod link;
 pub mod openapi;
 mod routes;

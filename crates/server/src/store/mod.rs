@@ -41,7 +41,7 @@ pub use self::{
     outbox::Event,
     recovery::{EndedBy, NewRecovery, OldDevices, Recovery, RecoveryPair, RecoveryState},
     restore::Comparison,
-    shares::{HalfPlace, HalfUse, NewHalf, SealedHalf, Share, SharePublic, StoredHalf},
+    shares::{HalfPlace, HalfUse, NewHalf, SealedHalf, Share, SharePublic, StoredHalf, WrappedDataKey},
     status::SigningPair,
     sweep::Swept,
     verification::Verification,

@@ -189,6 +189,61 @@ impl Store {
     }
 }
 
+/// A half's wrapped data key, for the walk to a new key version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrappedDataKey {
+    /// Its client.
+    pub client: ClientId,
+    /// The share pair.
+    pub share: Share,
+    /// Wrapped by the key service.
+    pub data_key: Vec<u8>,
+}
+
+impl Store {
+    /// Whether any half is stored: then the keys that open them must be there too.
+    ///
+    /// # Errors
+    /// The database's own trouble.
+    pub async fn has_halves(&self) -> Result<bool, Error> {
+        let row = sql("SELECT id FROM pair_shares WHERE half IS NOT NULL LIMIT 1").optional(&self.pool).await?;
+        Ok(row.is_some())
+    }
+
+    /// At most `take` wrapped data keys after `after`, in the order of the share pairs.
+    ///
+    /// # Errors
+    /// The database's own trouble.
+    pub async fn data_keys(&self, after: Option<PairId>, take: u64) -> Result<Vec<WrappedDataKey>, Error> {
+        let rows = sql("SELECT h.*, s.device FROM pair_shares h JOIN pairs p ON p.id = h.pair \
+             JOIN slots s ON s.slot = p.slot WHERE h.data_key IS NOT NULL AND h.id > $1 ORDER BY h.id LIMIT $2")
+        .bind(after.unwrap_or(PairId::from_bytes([0; 16])))
+        .bind(take)
+        .all(&self.pool)
+        .await?;
+        let wrapped = |row: &Row| {
+            let pair = slots::pair_ref(row.array("pair")?, row.get::<Option<Vec<u8>>>("device")?.is_some());
+            Ok(WrappedDataKey { client: row.id("client")?, share: share(row, pair)?, data_key: row.get("data_key")? })
+        };
+        rows.iter().map(wrapped).collect()
+    }
+
+    /// Puts a rewrapped data key in the place of `old`; if the half was stored anew in between, nothing happens.
+    ///
+    /// # Errors
+    /// The database's own trouble.
+    pub async fn replace_data_key(&self, share: PairId, old: &[u8], new: &[u8]) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        sql("UPDATE pair_shares SET data_key = $3 WHERE id = $1 AND data_key = $2")
+            .bind(share)
+            .bind(old)
+            .bind(new)
+            .execute(&mut tx)
+            .await?;
+        tx.commit().await
+    }
+}
+
 /// Returns the pair's generation if the use is admitted.
 fn must_admit(slot: &Slot, id: PairRef, usage: HalfUse) -> Result<u64, Error> {
     let pair = slot.pair(id).ok_or(Refusal::Retired)?;

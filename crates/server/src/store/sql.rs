@@ -93,11 +93,11 @@ impl Pool {
     }
 
     /// Runs a script of our own (never text from outside) in `tx`, with the column types of this back end:
-    /// `BYTES`, `BIGINT`, and `STRICT` at the end of a table.
+    /// `BYTES`, `BIGINT`, `STRICT` at the end of a table, and `UNLOGGED` for what need not survive a crash.
     pub(crate) async fn script(&self, tx: &mut Tx, text: &str) -> Result<(), Error> {
         match tx {
             Tx::Sqlite(tx) => {
-                let text = text.replace("BYTES", "BLOB").replace("BIGINT", "INTEGER");
+                let text = text.replace("BYTES", "BLOB").replace("BIGINT", "INTEGER").replace("UNLOGGED ", "");
                 sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut **tx).await?;
             }
             Tx::Postgres(tx) => {
