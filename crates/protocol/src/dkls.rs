@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, mem};
 
 use dkls23::{
     protocols::{
-        Abort, AbortKind, Parameters, Party, PartyIndex, PublicKeyPackage,
+        Abort, AbortKind, Parameters, PartiesMessage, Party, PartyIndex, PublicKeyPackage,
         derivation::DerivData,
         dkg::{
             self, BroadcastDerivationPhase2to4, BroadcastDerivationPhase3to4, KeepInitMulPhase3to4,
@@ -29,7 +29,8 @@ use dkls23::{
     },
     utilities::{
         multiplication::{MulReceiver, MulSender},
-        proofs::{DLogProof, EncProof},
+        ot::extension::KAPPA,
+        proofs::{DLogProof, EncProof, R as FISCHLIN_REPETITIONS},
         zero_shares::ZeroShare,
     },
 };
@@ -220,6 +221,7 @@ impl EcdsaBackend for Dkls {
     fn dkg_server_2(session: &[u8; 32], state: ServerGeneration, request: &Blob) -> Result<(Generated<Ot>, Blob)> {
         let data = session_data(Role::Peer, session)?;
         let (theirs, their_openings) = request.open::<(Commitments, Openings)>(LIBRARY)?;
+        check_openings(Role::Peer, &theirs, &their_openings)?;
         let (opened, openings) = open_dkg(&data, state.0)?;
         let generated = finish_dkg(&data, Role::Peer, &opened, &theirs, &their_openings)?;
         Ok((generated, Blob::new(LIBRARY, &openings)?))
@@ -228,6 +230,7 @@ impl EcdsaBackend for Dkls {
     fn dkg_client_3(session: &[u8; 32], state: AwaitOpenings, answer: &Blob) -> Result<Generated<Ot>> {
         let data = session_data(Role::Client, session)?;
         let openings = answer.open::<Openings>(LIBRARY)?;
+        check_openings(Role::Client, &state.theirs, &openings)?;
         finish_dkg(&data, Role::Client, &state.opened, &state.theirs, &openings)
     }
 
@@ -257,6 +260,7 @@ impl EcdsaBackend for Dkls {
     fn rekey_server_2(hollow: &Hollow<'_>, state: ServerGeneration, request: &Blob) -> Result<(Generated<Ot>, Blob)> {
         let party = hollow_party(hollow)?;
         let (theirs, their_openings) = request.open::<(Commitments, Openings)>(LIBRARY)?;
+        check_openings(Role::Peer, &theirs, &their_openings)?;
         let (opened, openings) = open_refresh(&party, hollow, state.0)?;
         let generated = finish_refresh(&party, hollow, &opened, &theirs, &their_openings)?;
         Ok((generated, Blob::new(LIBRARY, &openings)?))
@@ -265,6 +269,7 @@ impl EcdsaBackend for Dkls {
     fn rekey_client_3(hollow: &Hollow<'_>, state: AwaitOpenings, answer: &Blob) -> Result<Generated<Ot>> {
         let party = hollow_party(hollow)?;
         let openings = answer.open::<Openings>(LIBRARY)?;
+        check_openings(Role::Client, &state.theirs, &openings)?;
         finish_refresh(&party, hollow, &state.opened, &state.theirs, &openings)
     }
 
@@ -280,6 +285,7 @@ impl EcdsaBackend for Dkls {
         let party = signing_party(signer, job.path)?;
         let data = sign_data(Role::Peer, job)?;
         let theirs = request.open::<TransmitPhase1to2>(LIBRARY)?;
+        from_peer(Role::Peer, &theirs.parties)?;
         let (unique, kept, sent) = party.sign_phase1(&data).map_err(abort)?;
         let round1 = one(sent)?;
         let (unique, kept, sent) = party.sign_phase2(&data, unique, kept, &[theirs]).map_err(abort)?;
@@ -290,7 +296,8 @@ impl EcdsaBackend for Dkls {
     fn sign_client_2(state: ClientSign1, answer: &Blob) -> Result<(ClientSign2, Blob)> {
         let ClientSign1 { party, data, unique, kept } = state;
         let theirs = answer.open::<ServerRounds1And2>(LIBRARY)?;
-        check_round2(&theirs.round2)?;
+        check_round2(Role::Client, &theirs.round2)?;
+        from_peer(Role::Client, &theirs.round1.parties)?;
         let (unique, kept, sent) = party.sign_phase2(&data, unique, kept, &[theirs.round1]).map_err(abort)?;
         let (x, ours) = party.sign_phase3(&data, unique, kept, &[theirs.round2]).map_err(abort)?;
         let request = Blob::new(LIBRARY, &ClientRounds2And3 { round2: one(sent)?, round3: ours.clone() })?;
@@ -306,7 +313,7 @@ impl EcdsaBackend for Dkls {
         let party = signing_party(signer, job.path)?;
         let data = sign_data(Role::Peer, job)?;
         let theirs = request.open::<ClientRounds2And3>(LIBRARY)?;
-        check_round2(&theirs.round2)?;
+        check_round2(Role::Peer, &theirs.round2)?;
         let (x, ours) = party.sign_phase3(&data, state.unique, state.kept, &[theirs.round2]).map_err(abort)?;
         let signature = assemble(&party, &data, &x, [ours.clone(), theirs.round3])?;
         Ok((signature, Blob::new(LIBRARY, &ours)?))
@@ -418,7 +425,6 @@ fn proofs(role: Role, ours: &Committed, theirs: &Commitments, openings: &Opening
     if theirs.proof == ours.proof.commitment {
         return Err(Error::CommitmentMismatch);
     }
-    check_openings(openings)?;
     let theirs =
         ProofCommitment { index: index(role.other())?, proof: openings.proof.clone(), commitment: theirs.proof };
     Ok([ours.proof.clone(), theirs])
@@ -432,14 +438,6 @@ fn finish_dkg(
     openings: &Openings,
 ) -> Result<Generated<Ot>> {
     let proofs = proofs(role, &ours.committed, theirs, openings)?;
-    let chain = |ours: Option<_>, theirs: Option<_>| -> Result<BTreeMap<PartyIndex, _>> {
-        let (ours, theirs) = (ours.ok_or(Error::InvalidState)?, theirs.ok_or(Error::Malformed)?);
-        Ok(BTreeMap::from([(index(role)?, ours), (index(role.other())?, theirs)]))
-    };
-    let chain3 = |ours: Option<_>, theirs: Option<_>| -> Result<BTreeMap<PartyIndex, _>> {
-        let (ours, theirs) = (ours.ok_or(Error::InvalidState)?, theirs.ok_or(Error::Malformed)?);
-        Ok(BTreeMap::from([(index(role)?, ours), (index(role.other())?, theirs)]))
-    };
     let (party, package) = dkg::phase4::<K>(
         data,
         &ours.committed.poly_point,
@@ -449,12 +447,18 @@ fn finish_dkg(
         std::slice::from_ref(&openings.zero_share),
         &ours.mul_kept,
         std::slice::from_ref(&openings.multiplication),
-        &chain(ours.committed.chain_sent.clone(), theirs.chain_code.clone())?,
-        &chain3(ours.chain_sent.clone(), openings.chain_code.clone())?,
+        &both(role, &ours.committed.chain_sent, &theirs.chain_code)?,
+        &both(role, &ours.chain_sent, &openings.chain_code)?,
         |_| String::new(),
     )
     .map_err(abort)?;
     generated(role, party, &package)
+}
+
+/// A broadcast of both parties, by index.
+fn both<T: Clone>(role: Role, ours: &Option<T>, theirs: &Option<T>) -> Result<BTreeMap<PartyIndex, T>> {
+    let (ours, theirs) = (ours.clone().ok_or(Error::InvalidState)?, theirs.clone().ok_or(Error::Malformed)?);
+    Ok(BTreeMap::from([(index(role)?, ours), (index(role.other())?, theirs)]))
 }
 
 fn generated(role: Role, party: Party<K>, package: &PublicKeyPackage<K>) -> Result<Generated<Ot>> {
@@ -519,19 +523,39 @@ fn abort(abort: Abort) -> Error {
     }
 }
 
-// Trap 5: the library's decoder accepts the identity.
+/// A message must be from the peer and for us; our own sent back, or an index 0 or above 2, is nobody's.
+fn from_peer(us: Role, parties: &PartiesMessage) -> Result<()> {
+    let fits = parties.sender == index(us.other())? && parties.receiver == index(us)?;
+    if fits { Ok(()) } else { Err(Error::WrongSession) }
+}
 
-fn check_round2(message: &TransmitPhase2to3<K>) -> Result<()> {
+// Trap 5: the library's decoder accepts the identity, and vectors of any length.
+
+fn check_round2(us: Role, message: &TransmitPhase2to3<K>) -> Result<()> {
+    from_peer(us, &message.parties)?;
     not_identity([message.gamma_u, message.gamma_v, message.public_share, message.instance_point])
 }
 
-fn check_openings(openings: &Openings) -> Result<()> {
+fn check_openings(us: Role, theirs: &Commitments, openings: &Openings) -> Result<()> {
+    from_peer(us, &theirs.zero_share.parties)?;
+    from_peer(us, &openings.zero_share.parties)?;
+    from_peer(us, &openings.multiplication.parties)?;
+    let broadcasts = [
+        theirs.chain_code.as_ref().map(|sent| sent.sender_index),
+        openings.chain_code.as_ref().map(|sent| sent.sender_index),
+    ];
+    if broadcasts.into_iter().flatten().any(|sender| Some(sender) != index(us.other()).ok()) {
+        return Err(Error::WrongSession);
+    }
     check_dlog(&openings.proof)?;
     check_dlog(&openings.multiplication.dlog_proof)?;
+    has_length(&openings.multiplication.enc_proofs, usize::from(KAPPA))?;
     openings.multiplication.enc_proofs.iter().try_for_each(check_enc)
 }
 
 fn check_dlog(proof: &DLogProof<K>) -> Result<()> {
+    has_length(&proof.rand_commitments, usize::from(FISCHLIN_REPETITIONS))?;
+    has_length(&proof.proofs, usize::from(FISCHLIN_REPETITIONS))?;
     not_identity([proof.point])?;
     not_identity(proof.rand_commitments.iter().copied())
 }
@@ -544,6 +568,10 @@ fn check_enc(proof: &EncProof<K>) -> Result<()> {
         not_identity([part.rc_g, part.rc_h])?;
     }
     Ok(())
+}
+
+fn has_length<T>(vector: &[T], length: usize) -> Result<()> {
+    if vector.len() == length { Ok(()) } else { Err(Error::Malformed) }
 }
 
 fn not_identity(points: impl IntoIterator<Item = AffinePoint>) -> Result<()> {
@@ -668,3 +696,6 @@ fn signing_party(signer: &Signer<'_, Ot>, path: &[u32]) -> Result<Party<K>> {
 fn sign_data(role: Role, job: &EcdsaJob<'_>) -> Result<SignData> {
     Ok(SignData { sign_id: job.id.to_vec(), counterparties: vec![index(role.other())?], message_hash: job.digest })
 }
+
+#[cfg(test)]
+mod tests;

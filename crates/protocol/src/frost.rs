@@ -264,3 +264,6 @@ fn packages(signer: &Signer<'_, ()>) -> Result<(KeyPackage, PublicKeyPackage)> {
     let own = KeyPackage::new(identifier(signer.role)?, share, verifying(signer.role)?, key, 2);
     Ok((own, PublicKeyPackage::new(shares, key, Some(2))))
 }
+
+#[cfg(test)]
+mod tests;

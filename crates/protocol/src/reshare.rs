@@ -395,3 +395,6 @@ fn open_parts<'a>(sid: &'a [u8; 32], open: &'a Open) -> [&'a [u8]; 6] {
         &open.peer_sealed,
     ]
 }
+
+#[cfg(test)]
+mod tests;

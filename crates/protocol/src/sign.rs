@@ -432,3 +432,6 @@ fn verified_eddsa(key: &Point, message: &Message, signature: [u8; 64]) -> Result
         .map_err(|_| Error::SignatureInvalid)?;
     Ok(Signature::Eddsa(signature))
 }
+
+#[cfg(test)]
+mod tests;
