@@ -282,6 +282,15 @@ mod tests {
     }
 
     #[test]
+    fn messages_have_the_bytes_that_the_document_says() {
+        assert_eq!(encode_request(&Request::Info), [0xa2, 1, 1, 2, 0x82, 1, 0x80]);
+        let refused = encode_answer(&Answer::Refused(Refusal::UnsupportedRequest));
+        assert_eq!(refused, [0xa2, 1, 1, 2, 0x82, 15, 0x81, 3]);
+        let evidence = encode_request(&Request::Evidence { nonce: [3; 32] });
+        assert_eq!(evidence, [&[0xa2, 1, 1, 2, 0x82, 2, 0x81, 0x58, 32][..], &[3; 32]].concat());
+    }
+
+    #[test]
     fn what_is_not_understood_is_named() {
         let later_version = cbor::to_vec(&Message { version: 2, body: Request::Info });
         assert_eq!(decode_request(&later_version), Err(Refusal::UnknownVersion));
