@@ -9,6 +9,7 @@ use halfkey_envelope::{
     entropy::DangerSeededEntropy,
     hpke,
     id::{BackupId, ClientId, DeploymentId, PairId, WalletId},
+    keeper,
     seal::{self, Magic, SealKey},
     wallet::{Curve, Method},
 };
@@ -138,4 +139,19 @@ pub fn custodian(bytes: &[u8]) {
 
 fn keys() -> (DataKey, ShredKey) {
     (DataKey::from_bytes(Zeroizing::new([12; 32])), ShredKey::from_bytes(Zeroizing::new([13; 32])))
+}
+
+/// Genuine input of [`keeper_messages`].
+pub fn genuine_keeper_request() -> Vec<u8> {
+    keeper::encode_request(&keeper::Request::Evidence { nonce: [14; 32] })
+}
+
+/// What a keeper is asked, and what it answers.
+pub fn keeper_messages(bytes: &[u8]) {
+    if let Ok(request) = keeper::decode_request(bytes) {
+        assert_eq!(keeper::encode_request(&request), bytes, "one request has one encoding");
+    }
+    if let Ok(answer) = keeper::decode_answer(bytes) {
+        assert_eq!(keeper::encode_answer(&answer), bytes, "one answer has one encoding");
+    }
 }

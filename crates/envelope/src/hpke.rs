@@ -228,6 +228,9 @@ impl AnswerKey {
     }
 
     /// Seals an answer. `label` says which answer it is; the reader must expect the same.
+    ///
+    /// # Panics
+    /// If the answer is longer than [`seal::MAX_SEALED`] allows; see [`seal::seal`].
     #[must_use]
     pub fn seal_answer(&self, label: &str, answer: &[u8], entropy: &mut dyn Entropy) -> Vec<u8> {
         seal::seal(&self.0, ANSWER, label.as_bytes(), answer, entropy)

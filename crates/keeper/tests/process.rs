@@ -166,7 +166,9 @@ async fn slow_peers_are_cut_off_and_others_are_served() {
     slow.write_all(&[0, 0, 0, 9, 1]).await.unwrap();
     // Both places are taken: this one is served when they have timed out.
     let mut third = connect(folder.path()).await;
-    assert!(matches!(ask(&mut third, &keeper::encode_request(&Request::Info)).await, Answer::Info(_)));
+    let (request, patience) = (keeper::encode_request(&Request::Info), Duration::from_secs(10));
+    let answer = tokio::time::timeout(patience, ask(&mut third, &request)).await;
+    assert!(matches!(answer.expect("the slow peers' places are free again"), Answer::Info(_)));
     assert!(is_closed(silent).await && is_closed(slow).await);
     running.stop().await;
 }

@@ -37,6 +37,11 @@ proptest! {
     fn custodian(bytes in damaged(bodies::genuine_half())) {
         bodies::custodian(&bytes);
     }
+
+    #[test]
+    fn keeper_messages(bytes in damaged(bodies::genuine_keeper_request())) {
+        bodies::keeper_messages(&bytes);
+    }
 }
 
 /// Random bytes, or genuine ones with a few bytes replaced, removed or inserted.
@@ -47,7 +52,7 @@ fn damaged(genuine: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
         for (at, byte, kind) in edits {
             let at = at.index(bytes.len());
             match kind {
-                0 => bytes[at] = byte,
+                0 => bytes[at] ^= byte,
                 1 => bytes.insert(at, byte),
                 _ => {
                     bytes.remove(at);
