@@ -205,7 +205,7 @@ struct Direction {
 impl Direction {
     fn new(key: &LinkKey, label: &str, nonce_k: &[u8; NONCE], nonce_c: &[u8; NONCE]) -> Self {
         let key = Zeroizing::new(prove(key, label, nonce_k, nonce_c));
-        Self { cipher: ChaCha20Poly1305::new(key.as_slice().try_into().unwrap_or(&Default::default())), count: 0 }
+        Self { cipher: ChaCha20Poly1305::new((&*key).into()), count: 0 }
     }
 
     fn next(&mut self) -> Result<Nonce, Error> {
