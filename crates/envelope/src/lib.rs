@@ -14,6 +14,7 @@ pub mod hpke;
 pub mod id;
 pub mod keeper;
 pub mod oprf;
+pub mod password;
 pub mod record;
 pub mod recovery_code;
 pub mod seal;

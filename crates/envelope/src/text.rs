@@ -45,14 +45,14 @@ impl Password {
     /// Normalises `text` as `mode` says.
     pub fn parse(mode: Mode, text: &str) -> Result<Self, TextError> {
         match mode {
-            Mode::Password => Self::password(text),
+            Mode::Password => Self::text(text),
             Mode::Pin => Self::pin(text),
         }
     }
 
     /// Any text, by OpaqueString: spaces become ASCII spaces, then normalisation form C. Case, width and leading
     /// or trailing spaces stay as they are.
-    pub fn password(text: &str) -> Result<Self, TextError> {
+    pub fn text(text: &str) -> Result<Self, TextError> {
         if text.is_empty() {
             return Err(TextError::Empty);
         }
@@ -211,7 +211,8 @@ pub enum PinPattern {
 /// What kind of common PIN `digits` (ASCII) is.
 fn common_pin(digits: &str) -> Option<PinPattern> {
     let digits: Zeroizing<Vec<u8>> = Zeroizing::new(digits.bytes().map(|digit| digit.wrapping_sub(b'0')).collect());
-    let kinds: [(PinPattern, fn(&[u8]) -> bool); 6] = [
+    type Rule = fn(&[u8]) -> bool;
+    let kinds: [(PinPattern, Rule); 6] = [
         (PinPattern::Repeat, is_repeat),
         (PinPattern::Sequence, is_sequence),
         (PinPattern::Pairs, is_pairs),
@@ -364,7 +365,7 @@ mod tests {
     #[test]
     fn weak_passwords_are_refused_and_known_words_weaken() {
         let policy = Policy::default();
-        let check = |text: &str, known: &[&str]| Password::password(text).unwrap().check(&policy, known);
+        let check = |text: &str, known: &[&str]| Password::text(text).unwrap().check(&policy, known);
         assert_eq!(check("aX9#q", &[]), Err(Weakness::TooShort { min: 8 }));
         assert_eq!(check("password1", &[]), Err(Weakness::Guessable { score: 0, min: 3 }));
         assert_eq!(check("correct horse battery staple", &[]), Ok(Strength { score: Some(4) }));
@@ -376,7 +377,7 @@ mod tests {
     #[test]
     fn passwords_that_look_the_same_are_the_same() {
         let same =
-            |a: &str, b: &str| Password::password(a).unwrap().expose() == Password::password(b).unwrap().expose();
+            |a: &str, b: &str| Password::text(a).unwrap().expose() == Password::text(b).unwrap().expose();
         assert!(same("re\u{301}sume\u{301}", "résumé"), "composed and decomposed");
         assert!(same("two\u{3000}words", "two words"), "an ideographic space");
         assert!(!same("Password", "password"), "case stays");
@@ -384,18 +385,18 @@ mod tests {
         for (bad, error) in
             [("", TextError::Empty), ("a\u{7}b", TextError::Disallowed), ("a\tb", TextError::Disallowed)]
         {
-            assert_eq!(Password::password(bad).err(), Some(error), "{bad:?}");
+            assert_eq!(Password::text(bad).err(), Some(error), "{bad:?}");
         }
-        assert_eq!(Password::password(&"x".repeat(MAX_PASSWORD + 1)).err(), Some(TextError::TooLong));
-        assert_eq!(format!("{:?}", Password::password("hunter2").unwrap()), "Password");
+        assert_eq!(Password::text(&"x".repeat(MAX_PASSWORD + 1)).err(), Some(TextError::TooLong));
+        assert_eq!(format!("{:?}", Password::text("hunter2").unwrap()), "Password");
     }
 
     proptest! {
         #[test]
         fn normalising_twice_changes_nothing(text in "\\PC{1,40}") {
-            if let Ok(once) = Password::password(&text) {
+            if let Ok(once) = Password::text(&text) {
                 let text = std::str::from_utf8(once.expose()).unwrap();
-                let twice = Password::password(text).unwrap();
+                let twice = Password::text(text).unwrap();
                 prop_assert_eq!(twice.expose(), once.expose());
             }
             let _ = Password::pin(&text);
