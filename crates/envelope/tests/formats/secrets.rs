@@ -64,7 +64,7 @@ fn shown() -> Vec<(&'static str, String)> {
         ("Channel", format!("{:?}", channel(&mut entropy))),
         ("Blinding", format!("{:?}", Blinding::new(b"input", &mut entropy).unwrap())),
         ("RecoveryCode", format!("{:?}", RecoveryCode::generate(&mut entropy))),
-        ("Password", format!("{:?}", Password::password("correct horse").unwrap())),
+        ("Password", format!("{:?}", Password::text("correct horse").unwrap())),
     ]
 }
 
