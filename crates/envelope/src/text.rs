@@ -376,8 +376,7 @@ mod tests {
 
     #[test]
     fn passwords_that_look_the_same_are_the_same() {
-        let same =
-            |a: &str, b: &str| Password::text(a).unwrap().expose() == Password::text(b).unwrap().expose();
+        let same = |a: &str, b: &str| Password::text(a).unwrap().expose() == Password::text(b).unwrap().expose();
         assert!(same("re\u{301}sume\u{301}", "résumé"), "composed and decomposed");
         assert!(same("two\u{3000}words", "two words"), "an ideographic space");
         assert!(!same("Password", "password"), "case stays");

@@ -4,6 +4,7 @@
 
 mod cbor_variants;
 mod decoders;
+mod door;
 mod golden;
 mod refusals;
 mod sample;

@@ -12,12 +12,13 @@ use halfkey_envelope::{
     hpke::{AnswerKey, Request, SecretKey},
     keeper::SealRootKey,
     oprf::{self, Blinding},
+    password::{Stretched, Unlocking},
     recovery_code::RecoveryCode,
     seal::{FileKey, SealKey},
     text::Password,
 };
 
-use crate::sample;
+use crate::{door, sample};
 
 /// Fails to compile if a type is `Clone`, `Serialize` or `Display`: `probe` would be ambiguous.
 macro_rules! never {
@@ -41,6 +42,7 @@ macro_rules! never {
 
 never!(SealKey, FileKey, DataKey, ShredKey, SecretKey, AnswerKey, Contents, Record);
 never!(SealRootKey, KeeperPart, OprfKey, ReadBackToken, UnlockTag, LinkKey, Channel, Blinding, RecoveryCode, Password);
+never!(Stretched, Unlocking);
 
 fn shown() -> Vec<(&'static str, String)> {
     let mut entropy = DangerSeededEntropy::new(1);
@@ -64,6 +66,8 @@ fn shown() -> Vec<(&'static str, String)> {
         ("Channel", format!("{:?}", channel(&mut entropy))),
         ("Blinding", format!("{:?}", Blinding::new(b"input", &mut entropy).unwrap())),
         ("RecoveryCode", format!("{:?}", RecoveryCode::generate(&mut entropy))),
+        ("Stretched", format!("{:?}", door::stretched(&mut entropy))),
+        ("Unlocking", format!("{:?}", door::Flow::new("correct horse", &mut entropy).unlocking(&mut entropy).unwrap())),
         ("Password", format!("{:?}", Password::text("correct horse").unwrap())),
     ]
 }
