@@ -3,4 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod ceremonies;
+mod t03_t04;
+mod t07_t09;
+mod t14;
+mod t19_t20;
 mod world;
