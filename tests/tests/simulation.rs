@@ -13,7 +13,8 @@ use std::{
 
 use halfkey_protocol::lifecycle::{Event, Pair, PairState, Refusal, RetireReason, Slot, apply, may_sign};
 use halfkey_tests::sim::{
-    Ed25519, Failure, Group, Rules, Secp256k1, Seen, Small, invariants, parse, replay, run, violation,
+    Ed25519, Failure, Group, Rules, Secp256k1, Seen, Small, SqliteSlots, invariants, parse, replay, run, run_with,
+    violation,
 };
 
 /// How many schedules a normal run tries.
@@ -43,6 +44,19 @@ fn simulation_on_secp256k1() {
 #[test]
 fn simulation_on_ed25519() {
     many::<Ed25519>(2_000_000..2_000_100);
+}
+
+/// The slots live in the server's own store: SQLite files, restarts, restores, its own shred store.
+#[test]
+fn simulation_on_the_real_store() {
+    let count = number("HALFKEY_SIM_STORE_SCHEDULES").unwrap_or(200);
+    let mut seen = Seen::default();
+    for seed in 3_000_000..3_000_000 + count {
+        let store = Box::new(SqliteSlots::new(1_763_800_000_000));
+        seen += run_with::<Small>(seed, Rules::default(), store).unwrap_or_else(|failure| report(&failure));
+    }
+    println!("{count} schedules: {seen:?}");
+    assert!(count < 200 || seen.restores > count / 10 && seen.backups > count / 2, "{seen:?}");
 }
 
 /// Each rule that is broken on purpose is noticed, under the invariant's name, and the shrunk events replay it.
@@ -148,7 +162,7 @@ fn many<G: Group>(seeds: std::ops::Range<u64>) -> Seen {
     })
 }
 
-fn report(failure: &Failure) {
+fn report(failure: &Failure) -> ! {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("simulation-{}.txt", failure.seed));
     fs::write(&path, failure.to_string()).unwrap();
     panic!("{failure}\nwritten to {}", path.display());
@@ -160,7 +174,9 @@ fn replay_one(seed: u64) {
             let events = parse(&fs::read_to_string(path).unwrap());
             replay::<Small>(seed, &events, Rules::default()).unwrap_or_else(|broken| panic!("{broken:?}"));
         }
-        Err(_) => drop(run::<Small>(seed, Rules::default()).map_err(|failure| report(&failure))),
+        Err(_) => {
+            run::<Small>(seed, Rules::default()).unwrap_or_else(|failure| report(&failure));
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod rng;
 mod run;
 mod schedule;
 mod server;
+mod sqlite;
 mod store;
 mod world;
 
@@ -19,5 +20,6 @@ pub use arithmetic::{Ed25519, Group, Secp256k1, Small};
 pub use run::{Failure, replay, run, run_with, violation};
 pub use schedule::{Word, parse};
 pub use server::Rules;
+pub use sqlite::SqliteSlots;
 pub use store::SlotStore;
 pub use world::Seen;

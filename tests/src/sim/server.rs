@@ -15,7 +15,7 @@ use super::{
     arithmetic::Group,
     message::{Answer, Envelope, Proof, Purpose, Request, Split, commitment, signature_holds, tag},
     rng::Rng,
-    store::SlotStore,
+    store::{SlotStore, with_erased},
 };
 
 pub(super) const WALLET: WalletId = WalletId::from_bytes([0xAA; 16]);
@@ -65,6 +65,14 @@ pub(super) struct Main<G: Group> {
     /// The public points: the device's, ours.
     pub points: BTreeMap<PairRef, (G::Point, G::Point)>,
     pub envelopes: BTreeMap<PairRef, Envelope<G>>,
+    /// What the transaction at hand applies, for a real store to repeat.
+    changes: Vec<(SlotKey, Vec<Event>)>,
+}
+
+/// A slot as it will be, and why.
+struct Change {
+    slot: Slot,
+    events: Vec<Event>,
 }
 
 /// The shred store: never restored from an older copy.
@@ -115,6 +123,7 @@ impl<G: Group> Server<G> {
             halves: BTreeMap::new(),
             points: BTreeMap::new(),
             envelopes: BTreeMap::new(),
+            changes: vec![],
         };
         let shred = Shred { keys: BTreeMap::new(), tombstones: BTreeSet::new(), generations: BTreeMap::new() };
         Self { rules, up: true, fuse: None, main, shred, kept: BTreeMap::new(), store, signed: vec![], rng }
@@ -162,7 +171,7 @@ impl<G: Group> Server<G> {
         let slot = self.next(&signing_key(by), &[Event::Begin { pair, by }], now)?;
         let split = Split::of(G::random(&mut self.rng), &mut self.rng);
         let point = G::point(G::add(split.s1, split.s2));
-        self.write(|main| save(main, slot))?;
+        self.write(now, |main| save(main, slot))?;
         self.kept.insert(pair, (split, 0));
         Ok(Answer::CreateDealt { pair, point })
     }
@@ -181,7 +190,7 @@ impl<G: Group> Server<G> {
         let envelope = self.main.envelopes[&backup.id];
         let held = self.next(&backup_key(method), &[Event::Hold { by }], now)?;
         let slot = self.next(&signing_key(by), &[Event::Begin { pair, by }], now)?;
-        self.write(|main| {
+        self.write(now, |main| {
             save(main, held);
             save(main, slot);
         })?;
@@ -216,7 +225,7 @@ impl<G: Group> Server<G> {
             Purpose::Heal { from } => (from, self.next(&signing_key(by), &[Event::HealBegin { pair, by }], now)?),
         };
         let split = Split::<G>::of(self.half(dealer)?, &mut self.rng);
-        self.write(|main| save(main, slot))?;
+        self.write(now, |main| save(main, slot))?;
         self.kept.insert(pair, (split, commitment));
         Ok(Answer::Dealt { pair, s1: split.s1, p1: G::point(split.s1), p2: G::point(split.s2) })
     }
@@ -263,9 +272,9 @@ impl<G: Group> Server<G> {
         let key = signing_key(by);
         let event = Event::Evidence { pair, by, what: Evidence::ServerHalf };
         self.next(&key, std::slice::from_ref(&event), now)?;
-        let point = self.write_half(pair, client_point, half)?;
+        let point = self.write_half(pair, client_point, half, now)?;
         let slot = self.next(&key, &[event], now)?;
-        self.write(|main| save(main, slot))?;
+        self.write(now, |main| save(main, slot))?;
         Ok(Answer::Stored { pair, point })
     }
 
@@ -280,18 +289,18 @@ impl<G: Group> Server<G> {
     ) -> Done<Answer<G>> {
         let event = Event::Evidence { pair, by, what: Evidence::CustodianAck };
         let slot = self.next(&backup_key(method), &[event], now)?;
-        let point = self.write_half(pair, client_point, half)?;
-        self.write(|main| save(main, slot))?;
+        let point = self.write_half(pair, client_point, half, now)?;
+        self.write(now, |main| save(main, slot))?;
         Ok(Answer::Stored { pair, point })
     }
 
     /// The shred key first: a half without one never exists.
-    fn write_half(&mut self, pair: PairRef, client_point: G::Point, half: G::Scalar) -> Done<G::Point> {
+    fn write_half(&mut self, pair: PairRef, client_point: G::Point, half: G::Scalar, now: u64) -> Done<G::Point> {
         let key = G::random(&mut self.rng);
         self.burn()?;
         self.shred.keys.insert(pair, key);
         let point = G::point(half);
-        self.write(|main| {
+        self.write(now, |main| {
             main.halves.insert(pair, G::add(half, key));
             main.points.insert(pair, (client_point, point));
         })?;
@@ -309,7 +318,7 @@ impl<G: Group> Server<G> {
         let pair = PairRef::Backup(backup);
         let what = Evidence::EnvelopeStored { digest: envelope.digest() };
         let slot = self.next(&backup_key(method), &[Event::Evidence { pair, by, what }], now)?;
-        self.write(|main| {
+        self.write(now, |main| {
             main.envelopes.insert(pair, envelope);
             save(main, slot);
         })?;
@@ -328,7 +337,7 @@ impl<G: Group> Server<G> {
         let event = Event::Evidence { pair, by, what: Evidence::KeyAsserted { digest } };
         let slot = self.next(&backup_key(method), &[event], now)?;
         let envelope = *self.main.envelopes.get(&pair).ok_or(Stop::Bad)?;
-        self.write(|main| save(main, slot))?;
+        self.write(now, |main| save(main, slot))?;
         Ok(Answer::Envelope { backup, envelope })
     }
 
@@ -358,7 +367,7 @@ impl<G: Group> Server<G> {
             false => vec![commit],
         };
         let slot = self.next(&key, &events, now)?;
-        self.write(|main| save(main, slot))?;
+        self.write(now, |main| save(main, slot))?;
         Ok(Answer::Committed { pair })
     }
 
@@ -412,13 +421,13 @@ impl<G: Group> Server<G> {
                     if slot.key != signing_key(by) && slot.standing().is_some() {
                         let event = Event::Remove { reason: RetireReason::Revoked };
                         revoked.extend(slot.standing().map(|pair| pair.id));
-                        changed.push((self.rules.apply)(slot, &event, now)?);
+                        changed.push(self.next(&slot.key, &[event], now)?);
                     }
                 }
             }
         }
         self.bury(&revoked, Tombstone::Removed)?;
-        self.write(|main| {
+        self.write(now, |main| {
             main.public_key.get_or_insert(key);
             changed.into_iter().for_each(|slot| save(main, slot));
         })?;
@@ -439,14 +448,14 @@ impl<G: Group> Server<G> {
         if !proof.holds(theirs, pair) || G::point(self.half(pair)?) != ours {
             return Err(Stop::Bad);
         }
-        self.write(|main| save(main, slot))?;
+        self.write(now, |main| save(main, slot))?;
         Ok(self.status())
     }
 
     fn cancel(&mut self, by: DeviceId, pair: PairRef, now: u64) -> Done<Answer<G>> {
         let key = self.key_of(pair).ok_or(Refusal::UnknownPair)?;
         let slot = self.next(&key, &[Event::Cancel { pair, by }], now)?;
-        self.write(|main| save(main, slot))?;
+        self.write(now, |main| save(main, slot))?;
         Ok(self.status())
     }
 
@@ -460,17 +469,17 @@ impl<G: Group> Server<G> {
         let gone: Vec<_> = self.slot(key).standing().map(|pair| pair.id).into_iter().collect();
         let slot = self.next(key, &[Event::Remove { reason }], now)?;
         self.bury(&gone, Tombstone::Removed)?;
-        self.write(|main| save(main, slot))?;
+        self.write(now, |main| save(main, slot))?;
         Ok(self.status())
     }
 
     /// Something only a tampering peer sends. The ban is durable before the answer.
     fn ban(&mut self, by: DeviceId, pair: PairRef, now: u64) -> Done<Answer<G>> {
         let slot = self.next(&signing_key(by), &[Event::Ban { pair }], now)?;
-        if slot.pair(pair).is_some_and(|pair| pair.state == PairState::Banned) {
+        if slot.slot.pair(pair).is_some_and(|pair| pair.state == PairState::Banned) {
             self.bury(&[pair], Tombstone::Banned)?;
         }
-        self.write(|main| save(main, slot))?;
+        self.write(now, |main| save(main, slot))?;
         Err(Stop::Refused)
     }
 
@@ -489,15 +498,15 @@ impl<G: Group> Server<G> {
             self.burn()?;
             self.shred.tombstones.remove(&(*pair, Tombstone::Removed));
         }
-        self.write(|main| save(main, slot))
+        self.write(now, |main| save(main, slot))
     }
 
     /// Expired pairs are retired; erased pairs lose their shred key, again after a crash in between.
     pub(super) fn housekeep(&mut self, now: u64) -> Done<()> {
         for key in self.main.slots.keys().cloned().collect::<Vec<_>>() {
             let slot = self.next(&key, &[Event::Expire, Event::Sweep], now)?;
-            if slot != self.slot(&key) {
-                self.write(|main| save(main, slot))?;
+            if slot.slot != self.slot(&key) {
+                self.write(now, |main| save(main, slot))?;
             }
         }
         let pairs = self.main.slots.values().flat_map(|slot| &slot.pairs);
@@ -512,31 +521,42 @@ impl<G: Group> Server<G> {
         Ok(())
     }
 
-    /// Main database from a copy, shred store as it is.
+    /// Main database from a copy, shred store as it is. A real store finds out by itself that it is older.
     pub(super) fn restore(&mut self, copy: &Main<G>, now: u64) -> Result<(), Refusal> {
         self.main = copy.clone();
-        if let Some(store) = &mut self.store {
-            store.restore();
-        }
         self.kept.clear();
+        if let Some(store) = &mut self.store {
+            store.restore(now);
+            self.reload();
+            return Ok(());
+        }
         for key in self.main.slots.keys().cloned().collect::<Vec<_>>() {
             let mine = |id: &PairRef| self.main.slots[&key].pair(*id).is_some();
             let tombstones = self.shred.tombstones.iter().filter(|(id, _)| mine(id)).copied().collect();
             let generation = self.shred.generations.get(&key).copied().unwrap_or(0);
-            let slot = (self.rules.apply)(&self.slot(&key), &Event::Restored { tombstones, generation }, now)?;
-            self.put(slot);
+            let restored = self.next(&key, &[Event::Restored { tombstones, generation }], now)?;
+            self.main.slots.insert(key, restored.slot);
         }
         Ok(())
     }
 
-    pub(super) fn restart(&mut self) {
+    pub(super) fn restart(&mut self, now: u64) {
         self.up = true;
         self.fuse = None;
         self.kept.clear();
         if let Some(store) = &mut self.store {
-            for (key, slot) in &mut self.main.slots {
-                *slot = store.load(key).unwrap_or_else(|| Slot::new(key.clone()));
-            }
+            store.reopen(now);
+            self.reload();
+        }
+    }
+
+    fn reload(&mut self) {
+        let stored = self.store.as_mut().map(|store| store.slots()).unwrap_or_default();
+        let known: Vec<_> = self.main.slots.values().filter(|slot| !slot.pairs.is_empty()).map(|s| &s.key).collect();
+        assert!(known.iter().all(|key| stored.iter().any(|slot| slot.key == **key)), "the store lost a slot");
+        for slot in stored {
+            let slot = with_erased(self.main.slots.get(&slot.key), slot);
+            self.main.slots.insert(slot.key.clone(), slot);
         }
     }
 
@@ -557,8 +577,9 @@ impl<G: Group> Server<G> {
         self.main.slots.values().find(|slot| slot.pair(pair).is_some()).map(|slot| slot.key.clone())
     }
 
-    fn next(&self, key: &SlotKey, events: &[Event], now: u64) -> Result<Slot, Refusal> {
-        events.iter().try_fold(self.slot(key), |slot, event| (self.rules.apply)(&slot, event, now))
+    fn next(&self, key: &SlotKey, events: &[Event], now: u64) -> Result<Change, Refusal> {
+        let slot = events.iter().try_fold(self.slot(key), |slot, event| (self.rules.apply)(&slot, event, now))?;
+        Ok(Change { slot, events: events.to_vec() })
     }
 
     /// One durable step. An armed fuse ends the process before it.
@@ -585,36 +606,26 @@ impl<G: Group> Server<G> {
         Ok(())
     }
 
-    /// One transaction of the main database.
-    fn write(&mut self, change: impl FnOnce(&mut Main<G>)) -> Done<()> {
+    /// One transaction of the main database. A real store repeats it and must come to the same result.
+    fn write(&mut self, now: u64, change: impl FnOnce(&mut Main<G>)) -> Done<()> {
         self.burn()?;
-        let before = self.store.is_some().then(|| self.main.slots.clone());
         change(&mut self.main);
-        for slot in self.main.slots.values() {
-            let highest = self.shred.generations.entry(slot.key.clone()).or_default();
-            *highest = slot.generation.max(*highest);
+        let changes = std::mem::take(&mut self.main.changes);
+        for (key, _) in &changes {
+            let highest = self.shred.generations.entry(key.clone()).or_default();
+            *highest = self.main.slots[key].generation.max(*highest);
         }
-        if let Some(before) = before {
-            let changed: Vec<_> =
-                self.main.slots.values().filter(|slot| before.get(&slot.key) != Some(*slot)).cloned().collect();
-            if let Some(store) = &mut self.store {
-                store.save(&changed);
-                for slot in changed {
-                    let read_back = store.load(&slot.key).unwrap_or_else(|| Slot::new(slot.key.clone()));
-                    self.main.slots.insert(slot.key, read_back);
-                }
+        if let (Some(store), false) = (&mut self.store, changes.is_empty()) {
+            for stored in store.apply(&changes, now) {
+                let mine = &self.main.slots[&stored.key];
+                assert_eq!(&with_erased(Some(mine), stored), mine, "the store and the model disagree");
             }
         }
         Ok(())
     }
-
-    fn put(&mut self, slot: Slot) {
-        let fuse = self.fuse.take();
-        let _ = self.write(|main| save(main, slot));
-        self.fuse = fuse;
-    }
 }
 
-fn save<G: Group>(main: &mut Main<G>, slot: Slot) {
-    main.slots.insert(slot.key.clone(), slot);
+fn save<G: Group>(main: &mut Main<G>, change: Change) {
+    main.changes.push((change.slot.key.clone(), change.events));
+    main.slots.insert(change.slot.key.clone(), change.slot);
 }

@@ -333,7 +333,7 @@ impl<G: Group> World<G> {
 
     fn restore(&mut self) {
         let Some(copy) = self.copy.take() else { return };
-        self.server.restart();
+        self.server.restart(self.now);
         self.ledger.restore_failed |= self.server.restore(&copy, self.now).is_err();
         self.ledger.restored = true;
         // What the copy never knew of is not expected of it; the devices back up again.
@@ -347,7 +347,7 @@ impl<G: Group> World<G> {
 
     fn restart_server(&mut self) {
         if !self.server.up {
-            self.server.restart();
+            self.server.restart(self.now);
         }
     }
 
