@@ -19,6 +19,10 @@ use halfkey_tests::sim::{
 
 /// How many schedules a normal run tries.
 const COUNT: u64 = 20_000;
+/// A seed says what it runs on: replaying needs nothing else.
+const SECP256K1: u64 = 1 << 40;
+const ED25519: u64 = 2 << 40;
+const STORE: u64 = 3 << 40;
 
 #[test]
 fn simulation_in_memory() {
@@ -38,12 +42,12 @@ fn simulation_in_memory() {
 
 #[test]
 fn simulation_on_secp256k1() {
-    many::<Secp256k1>(1_000_000..1_000_100);
+    many::<Secp256k1>(SECP256K1..SECP256K1 + 100);
 }
 
 #[test]
 fn simulation_on_ed25519() {
-    many::<Ed25519>(2_000_000..2_000_100);
+    many::<Ed25519>(ED25519..ED25519 + 100);
 }
 
 /// The slots live in the server's own store: SQLite files, restarts, restores, its own shred store.
@@ -51,12 +55,24 @@ fn simulation_on_ed25519() {
 fn simulation_on_the_real_store() {
     let count = number("HALFKEY_SIM_STORE_SCHEDULES").unwrap_or(200);
     let mut seen = Seen::default();
-    for seed in 3_000_000..3_000_000 + count {
-        let store = Box::new(SqliteSlots::new(1_763_800_000_000));
-        seen += run_with::<Small>(seed, Rules::default(), store).unwrap_or_else(|failure| report(&failure));
+    for seed in STORE..STORE + count {
+        seen += on_the_store(seed);
     }
     println!("{count} schedules: {seen:?}");
     assert!(count < 200 || seen.restores > count / 10 && seen.backups > count / 2, "{seen:?}");
+}
+
+/// A model whose rules differ from the store's is told so: the comparison after each transaction is one.
+#[test]
+fn simulation_on_the_real_store_compares() {
+    let rules = Rules { apply: retire_before_commit, ..Rules::default() };
+    let differs = |seed: &u64| {
+        let store = Box::new(SqliteSlots::new(1_763_800_000_000));
+        let run = std::panic::AssertUnwindSafe(|| run_with::<Small>(*seed, rules, store));
+        let panic = std::panic::catch_unwind(run).err();
+        panic.and_then(|panic| panic.downcast::<String>().ok()).is_some_and(|text| text.contains("disagree"))
+    };
+    assert!((STORE..STORE + 50).any(|seed| differs(&seed)), "no schedule showed a difference");
 }
 
 /// Each rule that is broken on purpose is noticed, under the invariant's name, and the shrunk events replay it.
@@ -145,7 +161,7 @@ fn many<G: Group>(seeds: std::ops::Range<u64>) -> Seen {
             if seed >= seeds.end {
                 return Ok::<_, Box<Failure>>(seen);
             }
-            seen += run::<G>(seed, Rules::default())?;
+            seen += named(seed, || run::<G>(seed, Rules::default()))?;
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -168,14 +184,38 @@ fn report(failure: &Failure) -> ! {
     panic!("{failure}\nwritten to {}", path.display());
 }
 
+fn on_the_store(seed: u64) -> Seen {
+    let store = Box::new(SqliteSlots::new(1_763_800_000_000));
+    named(seed, || run_with::<Small>(seed, Rules::default(), store)).unwrap_or_else(|failure| report(&failure))
+}
+
+/// A panic inside a run has its seed beside it.
+fn named<T>(seed: u64, run: impl FnOnce() -> T) -> T {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        println!("replay: HALFKEY_SIM_SEED={seed} cargo nextest run -p halfkey-tests simulation");
+        std::panic::resume_unwind(panic)
+    })
+}
+
 fn replay_one(seed: u64) {
+    match seed >> 40 {
+        0 => replay_on::<Small>(seed),
+        1 => replay_on::<Secp256k1>(seed),
+        2 => replay_on::<Ed25519>(seed),
+        _ => {
+            on_the_store(seed);
+        }
+    }
+}
+
+fn replay_on<G: Group>(seed: u64) {
     match env::var("HALFKEY_SIM_EVENTS") {
         Ok(path) => {
             let events = parse(&fs::read_to_string(path).unwrap());
-            replay::<Small>(seed, &events, Rules::default()).unwrap_or_else(|broken| panic!("{broken:?}"));
+            replay::<G>(seed, &events, Rules::default()).unwrap_or_else(|broken| panic!("{broken:?}"));
         }
         Err(_) => {
-            run::<Small>(seed, Rules::default()).unwrap_or_else(|failure| report(&failure));
+            run::<G>(seed, Rules::default()).unwrap_or_else(|failure| report(&failure));
         }
     }
 }

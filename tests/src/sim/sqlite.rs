@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use halfkey_envelope::{
-    id::{ClientId, CustodianId, DeviceId},
+    id::{CustodianId, DeviceId},
     wallet::Curve,
 };
 use halfkey_protocol::lifecycle::{Event, Slot, SlotKey};

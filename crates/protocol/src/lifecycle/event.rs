@@ -133,7 +133,8 @@ pub enum Event {
         /// The moment, in milliseconds since the Unix epoch.
         as_of_ms: u64,
     },
-    /// Housekeeping: what meets PROTOCOL.md 4.4 becomes erased. Destroy its shred keys in the same transaction.
+    /// Housekeeping: what meets PROTOCOL.md 4.4 becomes erased. When that is durable, destroy the shred keys of every
+    /// erased pair; a crash in between repeats the destruction, which changes nothing.
     Sweep,
     /// The main database was restored from a copy and meets the newest shred store.
     Restored {
