@@ -111,34 +111,3 @@ pub fn decode(payload: &Payload, signer: &PublicKey, allowed: Capabilities) -> R
         _ => Err(SigningError::WrongCurve),
     }
 }
-
-/// The parsers of foreign bytes, each for itself, for fuzzing: none may panic, hang, or take much more memory than its
-/// input.
-pub mod fuzz {
-    use super::{bitcoin, ethereum, payload::Payload, solana, typed_data};
-
-    /// An unsigned Ethereum transaction.
-    pub fn ethereum_transaction(bytes: &[u8]) -> bool {
-        ethereum::parse(bytes).is_ok()
-    }
-
-    /// EIP-712 typed data.
-    pub fn typed_data(bytes: &[u8]) -> bool {
-        core::str::from_utf8(bytes).is_ok_and(|json| typed_data::parse(json).is_ok())
-    }
-
-    /// A PSBT.
-    pub fn psbt(bytes: &[u8]) -> bool {
-        bitcoin::psbt::parse(bytes).is_ok()
-    }
-
-    /// A Solana message.
-    pub fn solana_message(bytes: &[u8]) -> bool {
-        solana::parse(bytes).is_ok()
-    }
-
-    /// A payload's CBOR form.
-    pub fn payload(bytes: &[u8]) -> bool {
-        Payload::from_cbor(bytes).is_ok()
-    }
-}
