@@ -54,7 +54,7 @@ pub const MAX_BODY: usize = 512 * 1024;
 /// HPKE `info` of a sealed request.
 pub const INFO: &[u8] = b"halfkey/server/v1/ceremony";
 /// Label under which the answer key is exported.
-pub const ANSWER: &[u8] = b"halfkey/server/v1/answer";
+pub const ANSWER: &str = "halfkey/server/v1/answer";
 
 /// Which ceremony.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
