@@ -1,8 +1,372 @@
-use crate::{
-    command::{Backup, BackupMethod},
-    error::{Error, Result},
-    port::Port,
+//! `backup_wallet`: a new backup pair per curve, its client halves sealed, the key with the method, everything opened
+//! once before it counts (METHODS.md A "Order of a backup", DECISIONS.md D32).
+
+use halfkey_api::{
+    bytes::{Base64, Hex},
+    ceremony::Op,
+    message::{
+        BackupBegun, BackupReceipt, BeginBackup, CipherText, CommitBackup, CurveProof, DoorContext, MethodKeyStatement,
+        PendingBackupPair, StoreCipherText,
+    },
+    route::{self, path},
 };
-pub(crate) async fn backup_wallet(_: &Port, _: BackupMethod) -> Result<Backup> {
-    Err(Error::Internal)
+use halfkey_envelope::{
+    FileKey, Record,
+    client_share::{self, Contents, CurveHeader, Header},
+    entropy::random,
+    hpke::SecretKey,
+    recovery_code::{self, RecoveryCode},
+    text,
+    wallet::{Curve, Method},
+};
+use halfkey_protocol::{
+    ClientBackupShare, Half, Role, SigningParty,
+    reshare::{self, Claim, Dealer, Opened as Dealt, Reshare, Transcript},
+};
+use minicbor::bytes::ByteArray;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::{
+    call::Call,
+    ceremony::{self, Session, part, peer},
+    command::{Backup, BackupMethod, PasswordKind},
+    device::{self, Device, KnownBackup, Underway},
+    door::Door,
+    error::{Error, Result, WeakReason},
+    opening::{self, Holder, Opened},
+    port::Port,
+    progress::Stage,
+    secret::CodeText,
+};
+
+/// How often a recovery code may be typed back.
+const CONFIRMATIONS: usize = 3;
+
+/// Checks first, then the backup.
+pub(crate) async fn backup_wallet(port: &Port, method: BackupMethod) -> Result<Backup> {
+    port.setting.platform.check(&method.method())?;
+    let (holder, confirm) = match method {
+        BackupMethod::Password { password, kind } => (Holder::Password(choose(port, &password, kind)?), false),
+        BackupMethod::RecoveryCode => (Holder::Code(RecoveryCode::generate(&mut port.entropy())), true),
+    };
+    port.begin(7);
+    let backup = make(port, &holder, confirm).await?;
+    port.all_done().await?;
+    Ok(backup)
+}
+
+/// The policy is asked of a new password only; never again of one that protects something.
+fn choose(port: &Port, password: &crate::secret::Password, kind: PasswordKind) -> Result<text::Password> {
+    let parsed = match kind {
+        PasswordKind::Password => text::Password::text(password.expose()),
+        PasswordKind::Pin => text::Password::pin(password.expose()),
+    };
+    let password = parsed.map_err(|error| Error::WeakSecret(WeakReason::Unusable(error)))?;
+    let checked = password.check(&port.setting.password_policy, &[]);
+    checked.map_err(|weakness| Error::WeakSecret(WeakReason::Weak(weakness)))?;
+    Ok(password)
+}
+
+/// A whole backup. Nothing old is touched before the receipt; what fails before the commit is discarded.
+pub(crate) async fn make(port: &Port, holder: &Holder, confirm: bool) -> Result<Backup> {
+    port.stage(Stage::ReadingShare, None).await?;
+    let device = device::current(port).await?;
+    if device.shares.iter().any(|share| share.banned) {
+        return Err(Error::Banned);
+    }
+    let begin = BeginBackup { method: holder.method() };
+    let call = Call::new(port, "POST", route::BACKUPS.to_owned()).signed(&device.key);
+    let begun: BackupBegun = call.json(&begin)?.fetch().await?;
+    port.part_done();
+    let prepared = match prepare(port, &device, &begun, holder, confirm).await {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            discard(port, &device, &begun).await;
+            return Err(error);
+        }
+    };
+    let backup = commit(port, &device, &begun, holder.method(), prepared).await?;
+    port.part_done();
+    Ok(backup)
+}
+
+/// What a commit needs: everything was sealed, stored, read back and opened.
+struct Prepared {
+    commit: CommitBackup,
+    cipher_text: Vec<u8>,
+    witness: KnownBackup,
+}
+
+async fn prepare(
+    port: &Port,
+    device: &Device,
+    begun: &BackupBegun,
+    holder: &Holder,
+    confirm: bool,
+) -> Result<Prepared> {
+    let reshared = reshare_all(port, device, begun).await?;
+    port.part_done();
+
+    port.stage(Stage::EncryptingShare, None).await?;
+    let header = header(port, device, begun, holder.method(), &reshared)?;
+    let file_key = FileKey::generate(&mut port.entropy());
+    let envelope = seal(port, &file_key, &header, &reshared)?;
+    let record = Record::new(&header, file_key, client_share::digest(&envelope));
+    let witness = KnownBackup {
+        method: holder.method(),
+        backup: begun.backup_id,
+        generation: begun.generation,
+        digest: ByteArray::from(record.envelope_digest),
+    };
+    let underway = Underway::Backup(witness.clone());
+    device::update(port, move |device| device.underway = Some(underway)).await?;
+    port.part_done();
+
+    port.stage(Stage::StoringShare, None).await?;
+    upload(port, device, begun, holder, &envelope, &record).await?;
+    let record_bytes = record.to_bytes();
+    let kept = keep(port, device, begun, holder, &record_bytes).await?;
+    port.part_done();
+    if let (Holder::Code(code), true) = (holder, confirm) {
+        confirm_code(port, code).await?;
+    }
+
+    port.stage(Stage::DecryptingShare, None).await?;
+    let stored = read_back(port, device, begun, &envelope).await?;
+    let kept = match (kept, holder) {
+        (Some(kept), _) => kept,
+        (None, Holder::Code(code)) => opening::record_of_code(port, code, device.client, &stored)?,
+        (None, Holder::Password(_)) => return Err(Error::Internal),
+    };
+    if !bool::from(kept.ct_eq(&record_bytes)) {
+        return Err(Error::PeerMisbehaved { what: "RECORD" });
+    }
+    let record = opening::parse_record(port, device.client, begun.backup_id, &holder.method(), &kept)?;
+    let opened = opening::open(&record, &stored)?;
+    port.part_done();
+
+    port.stage(Stage::ParsingShare, None).await?;
+    let acks = acknowledge(port, device, &reshared, &opened, &stored)?;
+    let commit = CommitBackup {
+        envelope_digest: Hex(opened.digest),
+        challenge: stored.challenge,
+        acks,
+        method_key: MethodKeyStatement::ReadBack,
+    };
+    Ok(Prepared { commit, cipher_text: envelope, witness })
+}
+
+/// One curve's finished reshare.
+struct Reshared {
+    reshare: Reshare,
+    dealt: Dealt<ClientBackupShare>,
+    pair: PendingBackupPair,
+}
+
+/// (C, S) → (C, K) on every curve; the custodian's acknowledgements are checked against the pinned key.
+async fn reshare_all(port: &Port, device: &Device, begun: &BackupBegun) -> Result<Vec<Reshared>> {
+    if !begun.pairs.iter().map(|pair| pair.curve).eq(Curve::ALL) {
+        return Err(Error::PeerMisbehaved { what: "PAIRS" });
+    }
+    let mut session = Session::new(port, device.client, &device.key, Op::Backup, *begun.backup_id.as_bytes());
+    let (mut dealers, mut commitments) = (Vec::new(), Vec::new());
+    for pair in &begun.pairs {
+        port.stage(Stage::GeneratingShare, Some(pair.curve)).await?;
+        let party = dealing_party(device, pair)?;
+        let reshare = context(port, device, begun, pair, &party);
+        let one_time = SecretKey::generate(&mut port.entropy());
+        let started = Dealer::start(&reshare, party.share(), &device.key, one_time, &mut port.entropy());
+        let (dealer, commitment) = started.map_err(peer)?;
+        dealers.push((pair.clone(), reshare, dealer));
+        commitments.push((pair.curve, commitment));
+    }
+    let answer = session.step(1, None, commitments).await?;
+    let (mut reshared, mut openings) = (Vec::new(), Vec::new());
+    for (pair, reshare, dealer) in dealers {
+        let deal = part(&answer, pair.curve)?;
+        let dealt: Dealt<ClientBackupShare> = dealer.open(deal, &device.key, &mut port.entropy()).map_err(peer)?;
+        openings.push((pair.curve, dealt.message.clone()));
+        reshared.push(Reshared { reshare, dealt, pair });
+    }
+    let nonce = *random::<32>(&mut port.entropy());
+    let answer = session.step(2, Some(nonce), openings).await?;
+    for Reshared { reshare, dealt, pair } in &reshared {
+        let ack = part(&answer, pair.curve)?;
+        let claim = Claim { role: Role::Peer, envelope: None, nonce: &nonce };
+        reshare::verify_ack(reshare, &dealt.transcript, &claim, ack).map_err(peer)?;
+    }
+    Ok(reshared)
+}
+
+/// The server must mean this device's own signing pair.
+fn dealing_party(device: &Device, pair: &PendingBackupPair) -> Result<SigningParty> {
+    let share = device.share(pair.curve)?;
+    if share.pair != pair.from_pair_id || share.wallet != pair.wallet_id {
+        return Err(Error::PeerMisbehaved { what: "PAIRS" });
+    }
+    share.party()
+}
+
+fn context(
+    port: &Port,
+    device: &Device,
+    begun: &BackupBegun,
+    pair: &PendingBackupPair,
+    party: &SigningParty,
+) -> Reshare {
+    let op = halfkey_protocol::Op::Backup;
+    let mut context = ceremony::context(port, op, device.client, &device.key, pair.curve, pair.wallet_id);
+    context.old_pair = Some(pair.from_pair_id);
+    context.new_pair = Some(pair.pair_id);
+    context.generation = begun.generation;
+    context.server_nonce = begun.nonce.0;
+    Reshare { ceremony: context, old: *party.public() }
+}
+
+fn header(port: &Port, device: &Device, begun: &BackupBegun, method: Method, reshared: &[Reshared]) -> Result<Header> {
+    let curve = |reshared: &Reshared| {
+        let pair = reshared.dealt.transcript.pair();
+        CurveHeader {
+            curve: reshared.pair.curve,
+            wallet: reshared.pair.wallet_id,
+            public_key: pair.public_key().to_bytes(),
+            chain_code: *pair.chain_code(),
+            client_point: pair.client_point().to_bytes(),
+            custodian_point: pair.peer_point().to_bytes(),
+        }
+    };
+    let deployment = port.setting.deployment.id();
+    let curves = reshared.iter().map(curve).collect();
+    Header::new(deployment, device.client, begun.backup_id, begun.generation, method, curves)
+        .map_err(|_| Error::Internal)
+}
+
+fn seal(port: &Port, key: &FileKey, header: &Header, reshared: &[Reshared]) -> Result<Vec<u8>> {
+    let halves = reshared.iter().map(|reshared| (reshared.pair.curve, reshared.dealt.half.to_bytes()));
+    let contents = Contents::new(halves).map_err(|_| Error::Internal)?;
+    client_share::seal(key, header, &contents, &mut port.entropy()).map_err(|_| Error::Internal)
+}
+
+async fn upload(
+    port: &Port,
+    device: &Device,
+    begun: &BackupBegun,
+    holder: &Holder,
+    envelope: &[u8],
+    record: &Record,
+) -> Result<()> {
+    let sealed_record = match holder {
+        Holder::Password(_) => None,
+        Holder::Code(code) => {
+            let place = opening::code_place(port, device.client, begun.backup_id);
+            let sealed = recovery_code::seal_record(code, place, &record.to_bytes(), &mut port.entropy());
+            Some(Base64(sealed))
+        }
+    };
+    let body = StoreCipherText { cipher_text: Base64(envelope.to_vec()), sealed_record };
+    let path = path(route::BACKUP_CIPHER_TEXT, &[&begun.backup_id.to_string()]);
+    Call::new(port, "PUT", path).signed(&device.key).json(&body)?.send().await.map(|_| ())
+}
+
+/// Gives the record to a method that keeps it elsewhere, and gets it back by the whole way of a recovery.
+async fn keep(
+    port: &Port,
+    device: &Device,
+    begun: &BackupBegun,
+    holder: &Holder,
+    record: &[u8],
+) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let Holder::Password(password) = holder else { return Ok(None) };
+    let within = DoorContext::Backup { id: begun.backup_id };
+    let door = Door::new(port, &device.key, within, device.client, begun.backup_id)?;
+    let token = door.register(password, record).await?;
+    door.open_known(password, &token).await.map(Some)
+}
+
+async fn confirm_code(port: &Port, code: &RecoveryCode) -> Result<()> {
+    for attempt in 0..CONFIRMATIONS {
+        let typed = CodeText::from(port.confirm_recovery_code(code.display(), attempt > 0).await?);
+        let same = opening::parse_code(&typed).is_ok_and(|typed| *typed.display() == *code.display());
+        if same {
+            return Ok(());
+        }
+    }
+    Err(Error::NotConfirmed)
+}
+
+/// The envelope as the server stored it must be the one that was uploaded, byte for byte.
+async fn read_back(port: &Port, device: &Device, begun: &BackupBegun, envelope: &[u8]) -> Result<CipherText> {
+    let path = path(route::BACKUP_CIPHER_TEXT, &[&begun.backup_id.to_string()]);
+    let stored: CipherText = Call::get(port, &path).signed(&device.key).fetch().await?;
+    let same = stored.backup_id == begun.backup_id && stored.cipher_text.0 == envelope;
+    if same { Ok(stored) } else { Err(Error::PeerMisbehaved { what: "ENVELOPE" }) }
+}
+
+/// One acknowledgement per curve, **from the half that was read back**, over the envelope's digest.
+fn acknowledge(
+    port: &Port,
+    device: &Device,
+    reshared: &[Reshared],
+    opened: &Opened,
+    stored: &CipherText,
+) -> Result<Vec<CurveProof>> {
+    let ack = |(reshared, opened_half): (&Reshared, &opening::OpenedHalf)| {
+        let transcript: &Transcript = &reshared.dealt.transcript;
+        if opened_half.pair != reshared.pair.pair_id || opened_half.public != *transcript.pair() {
+            return Err(Error::PeerMisbehaved { what: "PAIRS" });
+        }
+        let claim = Claim { role: Role::Client, envelope: Some(&opened.digest), nonce: &stored.challenge.0 };
+        let (reshare, half) = (&reshared.reshare, &opened_half.half);
+        let ack = reshare::ack(reshare, transcript, &claim, &device.key, half, &mut port.entropy());
+        Ok(CurveProof { curve: opened_half.curve, proof: Base64(ack.map_err(peer)?) })
+    };
+    reshared.iter().zip(&opened.halves).map(ack).collect()
+}
+
+/// After this call the new backup counts, or the old one still does; `resume` finds out which if the answer is lost.
+async fn commit(
+    port: &Port,
+    device: &Device,
+    begun: &BackupBegun,
+    method: Method,
+    prepared: Prepared,
+) -> Result<Backup> {
+    let Prepared { commit, cipher_text, witness } = prepared;
+    let path = path(route::BACKUP_COMMIT, &[&begun.backup_id.to_string()]);
+    let receipt: BackupReceipt = Call::new(port, "POST", path).signed(&device.key).json(&commit)?.fetch().await?;
+    let same = receipt.client_id == device.client
+        && receipt.backup_id == begun.backup_id
+        && receipt.method == method
+        && receipt.envelope_digest == commit.envelope_digest
+        && receipt.share_ids.iter().eq(begun.pairs.iter().map(|pair| &pair.pair_id));
+    let identity = port.setting.deployment.server_identity();
+    let signed = identity.verify_digest(&receipt.digest(), &receipt.signature.0);
+    if !same || signed.is_err() {
+        return Err(Error::PeerMisbehaved { what: "RECEIPT" });
+    }
+    device::update(port, |device| {
+        device.remember(witness);
+        device.underway = None;
+    })
+    .await?;
+    Ok(Backup {
+        method,
+        backup_id: receipt.backup_id,
+        cipher_text,
+        share_ids: receipt.share_ids,
+        committed_at: receipt.committed_at,
+    })
+}
+
+/// Best effort: what the server does not hear of now expires there by itself.
+async fn discard(port: &Port, device: &Device, begun: &BackupBegun) {
+    let _ = cancel(port, device, begun.backup_id).await;
+    let _ = device::update(port, |device| device.underway = None).await;
+}
+
+/// Cancels a pending backup.
+pub(crate) async fn cancel(port: &Port, device: &Device, backup: halfkey_envelope::id::BackupId) -> Result<()> {
+    let path = path(route::BACKUP, &[&backup.to_string()]);
+    Call::new(port, "DELETE", path).signed(&device.key).send().await.map(|_| ())
 }

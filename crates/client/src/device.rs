@@ -1,1 +1,405 @@
+//! What a device keeps: its key, its shares and what it witnessed, sealed under the secret store's key.
+//!
+//! The blob is `seal` of METHODS.md A (magic `HKD1`) under the 32-byte wrapping key, over a header that names version,
+//! deployment and slot. Inside is strict CBOR with a version of its own; shares are in the form of DECISIONS.md D8.
 
+use halfkey_envelope::{
+    cbor,
+    id::{BackupId, ClientId, DeploymentId, DeviceId, PairId, RecoveryId, WalletId},
+    seal::{Magic, OpenError, SealKey, Sealed, seal},
+    wallet::{Curve, Method},
+};
+use halfkey_protocol::{DeviceKey, SigningParty};
+use minicbor::{Decode, Encode, bytes::ByteArray};
+use zeroize::Zeroizing;
+
+use crate::{
+    error::{Error, Result, StorageReason},
+    host::BlobSlot,
+    port::Port,
+};
+
+const MAGIC: Magic = Magic(*b"HKD1");
+const VERSION: u8 = 1;
+
+/// One curve's signing share of this device.
+pub(crate) struct Share {
+    pub(crate) curve: Curve,
+    pub(crate) wallet: WalletId,
+    pub(crate) pair: PairId,
+    pub(crate) generation: u64,
+    /// Its peer misbehaved: never used again on this device (PROTOCOL.md 4.9).
+    pub(crate) banned: bool,
+    party: Zeroizing<Vec<u8>>,
+}
+
+impl Share {
+    pub(crate) fn new(
+        curve: Curve,
+        wallet: WalletId,
+        pair: PairId,
+        generation: u64,
+        party: &SigningParty,
+    ) -> Result<Self> {
+        let party = party.to_bytes().map_err(|_| Error::Internal)?;
+        Ok(Self { curve, wallet, pair, generation, banned: false, party })
+    }
+
+    /// The party itself, checked against its own record.
+    pub(crate) fn party(&self) -> Result<SigningParty> {
+        let party = SigningParty::from_bytes(&self.party).map_err(|error| match error {
+            halfkey_protocol::Error::UnknownVersion => Error::Storage(StorageReason::NewerVersion),
+            _ => Error::Storage(StorageReason::Damaged),
+        })?;
+        if party.public().curve() == self.curve { Ok(party) } else { Err(Error::Storage(StorageReason::Damaged)) }
+    }
+}
+
+/// What this device witnessed of a method's newest backup: an older one is a rollback.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct KnownBackup {
+    #[n(0)]
+    pub(crate) method: Method,
+    #[n(1)]
+    pub(crate) backup: BackupId,
+    #[n(2)]
+    pub(crate) generation: u64,
+    #[n(3)]
+    pub(crate) digest: ByteArray<32>,
+}
+
+/// What was going on when this was written.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum Underway {
+    /// In the pending slot: a wallet is being made.
+    #[n(0)]
+    Create,
+    /// In the current slot: a backup is not committed, or its receipt has not come.
+    #[n(1)]
+    Backup(#[n(0)] KnownBackup),
+    /// In the pending slot: a recovery by this method, and whether it revokes other devices; no id before the server
+    /// gave one.
+    #[n(2)]
+    Recovery(#[n(0)] Option<RecoveryId>, #[n(1)] Method, #[n(2)] bool),
+}
+
+/// The state of one device.
+pub(crate) struct Device {
+    pub(crate) client: ClientId,
+    pub(crate) key: DeviceKey,
+    pub(crate) id: Option<DeviceId>,
+    /// The one-time HPKE key that a recovery's proof of possession names: its ceremony may be begun again.
+    pub(crate) one_time: Option<Zeroizing<[u8; 32]>>,
+    /// In the order of the curves; empty until they are made.
+    pub(crate) shares: Vec<Share>,
+    pub(crate) backups: Vec<KnownBackup>,
+    pub(crate) underway: Option<Underway>,
+}
+
+impl Device {
+    pub(crate) const fn new(client: ClientId, key: DeviceKey, underway: Underway) -> Self {
+        Self {
+            client,
+            key,
+            id: None,
+            one_time: None,
+            shares: Vec::new(),
+            backups: Vec::new(),
+            underway: Some(underway),
+        }
+    }
+
+    pub(crate) fn share(&self, curve: Curve) -> Result<&Share> {
+        self.shares.iter().find(|share| share.curve == curve).ok_or(Error::NoWalletOnDevice)
+    }
+
+    pub(crate) fn known(&self, method: &Method) -> Option<&KnownBackup> {
+        self.backups.iter().find(|known| known.method == *method)
+    }
+
+    /// Remembers a committed backup as the newest of its method.
+    pub(crate) fn remember(&mut self, backup: KnownBackup) {
+        self.backups.retain(|known| known.method != backup.method);
+        self.backups.push(backup);
+    }
+
+    fn to_bytes(&self, deployment: DeploymentId) -> Zeroizing<Vec<u8>> {
+        let key = self.key.to_bytes();
+        let share = |share: &'_ Share| ShareWire {
+            curve: share.curve,
+            wallet: share.wallet,
+            pair: share.pair,
+            generation: share.generation,
+            banned: share.banned,
+            party: share.party.clone(),
+        };
+        cbor::to_secret_vec(&Wire {
+            version: VERSION,
+            deployment,
+            client: self.client,
+            key: key.as_slice(),
+            id: self.id,
+            one_time: self.one_time.as_ref().map(|key| Zeroizing::new(key.to_vec())),
+            shares: self.shares.iter().map(share).collect(),
+            backups: self.backups.clone(),
+            underway: self.underway.clone(),
+        })
+    }
+
+    fn from_bytes(bytes: &[u8], deployment: DeploymentId) -> core::result::Result<Self, StorageReason> {
+        let probe: Probe = minicbor::decode(bytes).map_err(|_| StorageReason::Damaged)?;
+        if probe.version != VERSION {
+            return Err(StorageReason::NewerVersion);
+        }
+        let wire: Wire<'_> = cbor::from_slice(bytes).map_err(|_| StorageReason::Damaged)?;
+        if wire.deployment != deployment {
+            return Err(StorageReason::OtherOwner);
+        }
+        let curves = wire.shares.iter().map(|share| share.curve);
+        if !wire.shares.is_empty() && !curves.eq(Curve::ALL) {
+            return Err(StorageReason::Damaged);
+        }
+        let seed = secret_32(wire.key)?;
+        let one_time = wire.one_time.as_ref().map(|key| secret_32(key)).transpose()?;
+        let share = |share: ShareWire| Share {
+            curve: share.curve,
+            wallet: share.wallet,
+            pair: share.pair,
+            generation: share.generation,
+            banned: share.banned,
+            party: share.party,
+        };
+        Ok(Self {
+            client: wire.client,
+            key: DeviceKey::from_bytes(&seed),
+            id: wire.id,
+            one_time,
+            shares: wire.shares.into_iter().map(share).collect(),
+            backups: wire.backups,
+            underway: wire.underway,
+        })
+    }
+}
+
+fn secret_32(bytes: &[u8]) -> core::result::Result<Zeroizing<[u8; 32]>, StorageReason> {
+    let mut secret = Zeroizing::new([0u8; 32]);
+    if bytes.len() != secret.len() {
+        return Err(StorageReason::Damaged);
+    }
+    secret.copy_from_slice(bytes);
+    Ok(secret)
+}
+
+#[derive(Decode)]
+#[cbor(map)]
+struct Probe {
+    #[n(0)]
+    version: u8,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Wire<'a> {
+    #[n(0)]
+    version: u8,
+    #[n(1)]
+    deployment: DeploymentId,
+    #[n(2)]
+    client: ClientId,
+    #[cbor(b(3), with = "minicbor::bytes")]
+    key: &'a [u8],
+    #[n(4)]
+    id: Option<DeviceId>,
+    #[n(5)]
+    shares: Vec<ShareWire>,
+    #[n(6)]
+    backups: Vec<KnownBackup>,
+    #[n(7)]
+    underway: Option<Underway>,
+    #[cbor(n(8), with = "optional_secret_bytes", has_nil)]
+    one_time: Option<Zeroizing<Vec<u8>>>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct ShareWire {
+    #[n(0)]
+    curve: Curve,
+    #[n(1)]
+    wallet: WalletId,
+    #[n(2)]
+    pair: PairId,
+    #[n(3)]
+    generation: u64,
+    #[n(4)]
+    banned: bool,
+    #[cbor(n(5), with = "secret_bytes")]
+    party: Zeroizing<Vec<u8>>,
+}
+
+/// A byte string that is wiped on drop.
+mod secret_bytes {
+    use zeroize::Zeroizing;
+
+    pub(super) fn encode<C, W: minicbor::encode::Write>(
+        bytes: &Zeroizing<Vec<u8>>,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(bytes)?.ok()
+    }
+
+    pub(super) fn decode<C>(
+        d: &mut minicbor::Decoder<'_>,
+        _: &mut C,
+    ) -> Result<Zeroizing<Vec<u8>>, minicbor::decode::Error> {
+        Ok(Zeroizing::new(d.bytes()?.to_vec()))
+    }
+}
+
+/// As [`secret_bytes`]; an absent one is left out.
+mod optional_secret_bytes {
+    use zeroize::Zeroizing;
+
+    type Secret = Option<Zeroizing<Vec<u8>>>;
+
+    pub(super) fn encode<C, W: minicbor::encode::Write>(
+        bytes: &Secret,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        match bytes {
+            Some(bytes) => e.bytes(bytes)?.ok(),
+            None => e.null()?.ok(),
+        }
+    }
+
+    pub(super) fn decode<C>(d: &mut minicbor::Decoder<'_>, _: &mut C) -> Result<Secret, minicbor::decode::Error> {
+        Ok(Some(Zeroizing::new(d.bytes()?.to_vec())))
+    }
+
+    pub(super) const fn is_nil(bytes: &Secret) -> bool {
+        bytes.is_none()
+    }
+
+    #[allow(clippy::unnecessary_wraps, reason = "the shape that the derive asks for")]
+    pub(super) const fn nil() -> Option<Secret> {
+        Some(None)
+    }
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Header {
+    #[n(0)]
+    version: u8,
+    #[n(1)]
+    deployment: DeploymentId,
+    #[n(2)]
+    slot: u8,
+}
+
+impl Header {
+    const fn new(deployment: DeploymentId, slot: BlobSlot) -> Self {
+        let slot = match slot {
+            BlobSlot::Current => 1,
+            BlobSlot::Pending => 2,
+        };
+        Self { version: VERSION, deployment, slot }
+    }
+}
+
+/// The sealed blob of a slot.
+fn to_blob(device: &Device, key: &SealKey, slot: BlobSlot, port: &Port) -> Vec<u8> {
+    let deployment = port.setting.deployment.id();
+    let header = cbor::to_vec(&Header::new(deployment, slot));
+    seal(key, MAGIC, &header, &device.to_bytes(deployment), &mut port.entropy())
+}
+
+/// Opens a blob that must be of this deployment and slot.
+fn from_blob(
+    blob: &[u8],
+    key: &SealKey,
+    slot: BlobSlot,
+    deployment: DeploymentId,
+) -> core::result::Result<Device, StorageReason> {
+    let sealed = Sealed::parse(MAGIC, blob).map_err(|error| match error {
+        OpenError::UnknownMagic if blob.starts_with(b"HKD") => StorageReason::NewerVersion,
+        _ => StorageReason::Damaged,
+    })?;
+    let probe: Probe = minicbor::decode(sealed.header()).map_err(|_| StorageReason::Damaged)?;
+    if probe.version != VERSION {
+        return Err(StorageReason::NewerVersion);
+    }
+    let header: Header = cbor::from_slice(sealed.header()).map_err(|_| StorageReason::Damaged)?;
+    if header.deployment != deployment {
+        return Err(StorageReason::OtherOwner);
+    }
+    if header.slot != Header::new(deployment, slot).slot {
+        return Err(StorageReason::Damaged);
+    }
+    let contents = sealed.open(key).map_err(|error| match error {
+        OpenError::WrongKey => StorageReason::WrappingKey,
+        _ => StorageReason::Damaged,
+    })?;
+    Device::from_bytes(&contents, deployment)
+}
+
+/// What a slot holds.
+pub(crate) async fn load(port: &Port, slot: BlobSlot) -> Result<Option<Device>> {
+    let Some(blob) = port.read_blob(slot).await? else { return Ok(None) };
+    let key = port.read_secret().await?.ok_or(Error::Storage(StorageReason::WrappingKey))?;
+    from_blob(&blob, &SealKey::from_bytes(key), slot, port.setting.deployment.id()).map(Some).map_err(Error::Storage)
+}
+
+/// This device with its shares.
+pub(crate) async fn current(port: &Port) -> Result<Device> {
+    let device = load(port, BlobSlot::Current).await?.ok_or(Error::NoWalletOnDevice)?;
+    if device.shares.is_empty() { Err(Error::NoWalletOnDevice) } else { Ok(device) }
+}
+
+/// Replaces a slot. The wrapping key is made at the first write and kept before anything is sealed under it.
+pub(crate) async fn save(port: &Port, slot: BlobSlot, device: &Device) -> Result<()> {
+    let key = match port.read_secret().await? {
+        Some(key) => key,
+        None => make_wrapping_key(port).await?,
+    };
+    let blob = to_blob(device, &SealKey::from_bytes(key), slot, port);
+    port.write_blob(slot, blob).await
+}
+
+/// Never replaces a key that could still open something.
+async fn make_wrapping_key(port: &Port) -> Result<Zeroizing<[u8; 32]>> {
+    if port.read_blob(BlobSlot::Current).await?.is_some() {
+        return Err(Error::Storage(StorageReason::WrappingKey));
+    }
+    let key = halfkey_envelope::entropy::random::<32>(&mut port.entropy());
+    port.write_secret(key.clone()).await?;
+    port.read_secret().await?.filter(|stored| **stored == *key).ok_or(Error::Storage(StorageReason::WrappingKey))
+}
+
+/// Changes the current slot, and nothing comes in between.
+pub(crate) async fn update(port: &Port, change: impl FnOnce(&mut Device) + Send) -> Result<()> {
+    port.hold_store().await?;
+    let result = change_current(port, change).await;
+    port.release_store().await?;
+    result
+}
+
+async fn change_current(port: &Port, change: impl FnOnce(&mut Device) + Send) -> Result<()> {
+    let mut device = current(port).await?;
+    change(&mut device);
+    save(port, BlobSlot::Current, &device).await
+}
+
+/// The pending slot becomes current: written first, and only then emptied there.
+pub(crate) async fn promote(port: &Port, mut device: Device) -> Result<()> {
+    device.underway = None;
+    device.one_time = None;
+    port.hold_store().await?;
+    let saved = save(port, BlobSlot::Current, &device).await;
+    port.release_store().await?;
+    saved?;
+    port.delete_blob(BlobSlot::Pending).await
+}

@@ -1,15 +1,27 @@
-use crate::{
-    error::{Error, Result},
-    port::Port,
+//! Devices and methods: list, revoke, remove.
+
+use halfkey_api::{
+    message::Device as EnrolledDevice,
+    route::{self, path},
 };
-use halfkey_api::message::Device;
 use halfkey_envelope::{id::DeviceId, wallet::Method};
-pub(crate) async fn list(_: &Port) -> Result<Vec<Device>> {
-    Err(Error::Internal)
+
+use crate::{call::Call, device, error::Result, port::Port, status};
+
+pub(crate) async fn list(port: &Port) -> Result<Vec<EnrolledDevice>> {
+    Ok(status::client(port).await?.devices)
 }
-pub(crate) async fn revoke(_: &Port, _: DeviceId) -> Result<()> {
-    Err(Error::Internal)
+
+/// Revoking this very device leaves its blob alone: the server refuses it from now on.
+pub(crate) async fn revoke(port: &Port, id: DeviceId) -> Result<()> {
+    let device = device::current(port).await?;
+    let path = path(route::DEVICE, &[&id.to_string()]);
+    Call::new(port, "DELETE", path).signed(&device.key).send().await.map(|_| ())
 }
-pub(crate) async fn remove_backup_method(_: &Port, _: Method) -> Result<()> {
-    Err(Error::Internal)
+
+pub(crate) async fn remove_backup_method(port: &Port, method: Method) -> Result<()> {
+    let device = device::current(port).await?;
+    let path = path(route::BACKUP_METHOD, &[&method.name()]);
+    Call::new(port, "DELETE", path).signed(&device.key).send().await?;
+    device::update(port, |device| device.backups.retain(|known| known.method != method)).await
 }

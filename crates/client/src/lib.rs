@@ -8,7 +8,6 @@
 mod backup;
 mod call;
 mod ceremony;
-mod code;
 pub mod command;
 mod create;
 mod deployment;

@@ -1,1 +1,219 @@
+//! Opening a backup: the method gives the record, the record opens the envelope, and every half is checked against its
+//! public point. Used to read a new backup back, to recover and to verify.
 
+use halfkey_api::{
+    bytes::HexBytes,
+    message::{BackupPairPoints, CipherText, CurveProof, DoorContext},
+};
+use halfkey_envelope::{
+    Record,
+    client_share::{self, Contents, Expected, Header},
+    id::{BackupId, ClientId, PairId, WalletId},
+    recovery_code::{self, RecoveryCode},
+    seal::OpenError,
+    text,
+    wallet::{Curve, Method},
+};
+use halfkey_protocol::{
+    ClientBackupShare, DeviceKey, Half, PairPublic,
+    proof::{self, Purpose, Statement},
+};
+use minicbor::bytes::ByteArray;
+use zeroize::Zeroizing;
+
+use crate::{
+    ceremony::peer,
+    command::RecoveryMethod,
+    device::{Device, KnownBackup},
+    door::Door,
+    error::{Error, Result},
+    port::Port,
+    secret::CodeText,
+};
+
+/// What opened a backup, kept for the fresh one that follows.
+pub(crate) enum Holder {
+    Password(text::Password),
+    Code(RecoveryCode),
+}
+
+impl Holder {
+    pub(crate) const fn method(&self) -> Method {
+        match self {
+            Self::Password(_) => Method::Password,
+            Self::Code(_) => Method::RecoveryCode,
+        }
+    }
+}
+
+/// One curve of an opened backup.
+pub(crate) struct OpenedHalf {
+    pub(crate) curve: Curve,
+    pub(crate) wallet: WalletId,
+    pub(crate) pair: PairId,
+    pub(crate) public: PairPublic,
+    pub(crate) half: ClientBackupShare,
+}
+
+/// An opened backup: every half fits its point, and both points the wallet's public key.
+pub(crate) struct Opened {
+    pub(crate) header: Header,
+    pub(crate) digest: [u8; 32],
+    pub(crate) halves: Vec<OpenedHalf>,
+}
+
+/// Asks the method for the record of this backup.
+pub(crate) async fn record(
+    port: &Port,
+    key: &DeviceKey,
+    within: DoorContext,
+    client: ClientId,
+    cipher_text: &CipherText,
+    method: &RecoveryMethod,
+) -> Result<(Record, Holder)> {
+    let backup = cipher_text.backup_id;
+    let (bytes, holder) = match method {
+        RecoveryMethod::Password(typed) => {
+            let (record, password) = Door::new(port, key, within, client, backup)?.open(typed).await?;
+            (record, Holder::Password(password))
+        }
+        RecoveryMethod::RecoveryCode(typed) => {
+            let code = parse_code(typed)?;
+            (record_of_code(port, &code, client, cipher_text)?, Holder::Code(code))
+        }
+    };
+    Ok((parse_record(port, client, backup, &holder.method(), &bytes)?, holder))
+}
+
+pub(crate) fn parse_code(typed: &CodeText) -> Result<RecoveryCode> {
+    RecoveryCode::parse(typed.expose()).map_err(|_| Error::NotACode)
+}
+
+/// The record that lies beside the envelope, sealed under a recovery code.
+pub(crate) fn record_of_code(
+    port: &Port,
+    code: &RecoveryCode,
+    client: ClientId,
+    cipher_text: &CipherText,
+) -> Result<Zeroizing<Vec<u8>>> {
+    let sealed = cipher_text.sealed_record.as_ref().ok_or(Error::PeerMisbehaved { what: "SEALED_RECORD" })?;
+    let place = code_place(port, client, cipher_text.backup_id);
+    recovery_code::open_record(code, place, &sealed.0).map_err(|error| match error {
+        OpenError::WrongKey => Error::WrongSecret { remaining: None, retry_after: None },
+        _ => Error::PeerMisbehaved { what: "SEALED_RECORD" },
+    })
+}
+
+pub(crate) fn code_place(port: &Port, client: ClientId, backup: BackupId) -> recovery_code::Place {
+    recovery_code::Place { deployment: port.setting.deployment.id(), client, backup }
+}
+
+/// A record must be of this deployment, client, backup and method.
+pub(crate) fn parse_record(
+    port: &Port,
+    client: ClientId,
+    backup: BackupId,
+    method: &Method,
+    bytes: &[u8],
+) -> Result<Record> {
+    let record = Record::from_bytes(bytes).map_err(|error| match error {
+        client_share::Error::UnknownVersion(_) => Error::UpgradeRequired,
+        _ => Error::PeerMisbehaved { what: "RECORD" },
+    })?;
+    if record.deployment != port.setting.deployment.id() || record.client != client {
+        return Err(Error::IdentityMismatch);
+    }
+    if record.backup != backup {
+        return Err(Error::Rollback { have: backup, want: record.backup });
+    }
+    if record.method == *method { Ok(record) } else { Err(Error::PeerMisbehaved { what: "RECORD" }) }
+}
+
+/// Opens the envelope that the record was made for, and no other.
+pub(crate) fn open(record: &Record, cipher_text: &CipherText) -> Result<Opened> {
+    let envelope = &cipher_text.cipher_text.0;
+    let digest = client_share::digest(envelope);
+    if digest != cipher_text.digest.0 {
+        return Err(Error::PeerMisbehaved { what: "ENVELOPE_DIGEST" });
+    }
+    let (header, contents) = client_share::open_with_record(record, envelope).map_err(|error| match error {
+        client_share::Error::OtherEnvelope => {
+            let have = client_share::peek_header(envelope).map_or(cipher_text.backup_id, |header| header.backup);
+            Error::Rollback { have, want: record.backup }
+        }
+        client_share::Error::UnknownVersion(_) | client_share::Error::UnknownSuite(_) => Error::UpgradeRequired,
+        _ => Error::PeerMisbehaved { what: "ENVELOPE" },
+    })?;
+    let halves = Curve::ALL.into_iter().map(|curve| half(curve, &header, &contents, &cipher_text.pairs));
+    let halves = halves.collect::<Result<_>>()?;
+    Ok(Opened { header, digest, halves })
+}
+
+/// L1 of a drill: does the method still hold the right key? Nothing is opened.
+pub(crate) fn drill(record: &Record, cipher_text: &CipherText) -> Result<()> {
+    client_share::drill(&record.file_key, &Expected::from(record), &cipher_text.cipher_text.0)
+        .map_err(|_| Error::PeerMisbehaved { what: "ENVELOPE" })
+}
+
+/// b_C·G = B_C, B_C + B_K = X, and the server's record of the pair is the same.
+fn half(curve: Curve, header: &Header, contents: &Contents, pairs: &[BackupPairPoints]) -> Result<OpenedHalf> {
+    let wrong = Error::PeerMisbehaved { what: "ENVELOPE" };
+    let entry = header.curve(curve).ok_or(wrong.clone())?;
+    let share = contents.share(curve).ok_or(wrong.clone())?;
+    let public =
+        PairPublic::from_bytes(curve, &entry.public_key, entry.chain_code, &entry.client_point, &entry.custodian_point)
+            .map_err(peer)?;
+    let half = ClientBackupShare::from_bytes(curve, share).map_err(peer)?;
+    if half.point() != public.client_point() {
+        return Err(wrong);
+    }
+    let told = pairs.iter().find(|pair| pair.curve == curve).ok_or(Error::PeerMisbehaved { what: "PAIRS" })?;
+    let same = told.wallet_id == entry.wallet
+        && told.public_key == HexBytes(entry.public_key.clone())
+        && told.chain_code.0 == entry.chain_code
+        && told.client_point == HexBytes(entry.client_point.clone())
+        && told.custodian_point == HexBytes(entry.custodian_point.clone())
+        && told.generation == header.generation;
+    if !same {
+        return Err(Error::PeerMisbehaved { what: "PAIRS" });
+    }
+    Ok(OpenedHalf { curve, wallet: entry.wallet, pair: told.pair_id, public, half })
+}
+
+impl Opened {
+    /// Refuses a backup that is older than the newest one that this device witnessed.
+    pub(crate) fn refuse_rollback(&self, device: &Device) -> Result<()> {
+        let Some(known) = device.known(&self.header.method) else { return Ok(()) };
+        let same = known.backup == self.header.backup && *known.digest == self.digest;
+        if same || self.header.generation > known.generation {
+            return Ok(());
+        }
+        Err(Error::Rollback { have: self.header.backup, want: known.backup })
+    }
+
+    /// What this device witnesses from now on.
+    pub(crate) fn witness(&self) -> KnownBackup {
+        KnownBackup {
+            method: self.header.method.clone(),
+            backup: self.header.backup,
+            generation: self.header.generation,
+            digest: ByteArray::from(self.digest),
+        }
+    }
+
+    /// One proof per curve that this device knows b_C.
+    pub(crate) fn prove(
+        &self,
+        port: &Port,
+        purpose: Purpose,
+        context: &[u8; 32],
+        nonce: &[u8; 32],
+    ) -> Result<Vec<CurveProof>> {
+        let prove = |opened: &OpenedHalf| {
+            let statement = Statement { purpose, context, pair: opened.pair, nonce };
+            let proof = proof::prove(&statement, &opened.half, &mut port.entropy()).map_err(peer)?;
+            Ok(CurveProof { curve: opened.curve, proof: halfkey_api::bytes::Base64(proof) })
+        };
+        self.halves.iter().map(prove).collect()
+    }
+}

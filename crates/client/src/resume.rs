@@ -1,8 +1,138 @@
+//! `resume`: finishes or discards what a crash left. Safe to call at any time, and twice.
+
+use halfkey_api::message::{ClientDetail, RecoveryState};
+use halfkey_envelope::id::RecoveryId;
+
 use crate::{
+    backup, call,
     command::Resumed,
+    device::{self, Device, KnownBackup, Underway},
     error::{Error, Result},
+    host::BlobSlot,
     port::Port,
+    recover, status,
 };
-pub(crate) async fn resume(_: &Port) -> Result<Resumed> {
-    Err(Error::Internal)
+
+/// The pending slot first: it may hold the newer shares.
+pub(crate) async fn resume(port: &Port) -> Result<Resumed> {
+    if let Some(pending) = device::load(port, BlobSlot::Pending).await? {
+        return match pending.underway.clone() {
+            Some(Underway::Recovery(id, _, _)) => resume_recovery(port, pending, id).await,
+            _ => resume_create(port, pending).await,
+        };
+    }
+    let Some(current) = device::load(port, BlobSlot::Current).await? else { return Ok(Resumed::Nothing) };
+    match current.underway.clone() {
+        Some(Underway::Backup(pending)) => resume_backup(port, &current, pending).await,
+        _ => Ok(Resumed::Nothing),
+    }
+}
+
+/// The wallet is this device's if the server has made its very pairs Active.
+async fn resume_create(port: &Port, mut pending: Device) -> Result<Resumed> {
+    if is_current(port, &pending).await? {
+        port.delete_blob(BlobSlot::Pending).await?;
+        return Ok(Resumed::WalletCompleted);
+    }
+    let client = status::client(port).await?;
+    if client.id == pending.client && has_active(&client, &pending)? {
+        device::promote(port, pending).await?;
+        return Ok(Resumed::WalletCompleted);
+    }
+    if pending.shares.is_empty() {
+        return Ok(Resumed::Nothing);
+    }
+    // The device key stays: it is enrolled, and the next attempt goes on with it.
+    pending.shares.clear();
+    device::save(port, BlobSlot::Pending, &pending).await?;
+    Ok(Resumed::WalletDiscarded)
+}
+
+/// The crash was between writing the current slot and emptying the pending one.
+async fn is_current(port: &Port, pending: &Device) -> Result<bool> {
+    let Some(current) = device::load(port, BlobSlot::Current).await? else { return Ok(false) };
+    let pairs = |device: &Device| device.shares.iter().map(|share| share.pair).collect::<Vec<_>>();
+    Ok(!pending.shares.is_empty() && pairs(&current) == pairs(pending))
+}
+
+fn has_active(client: &ClientDetail, pending: &Device) -> Result<bool> {
+    if pending.shares.is_empty() {
+        return Ok(false);
+    }
+    for share in &pending.shares {
+        let public_key = share.party()?.public().public_key().to_bytes();
+        let wallet = client.wallets.iter().find(|wallet| wallet.id == share.wallet);
+        let active = wallet.is_some_and(|wallet| {
+            wallet.public_key.as_ref().is_some_and(|key| key.0 == public_key)
+                && wallet.signing_share_pairs.iter().any(|pair| pair.id == share.pair && pair.state == "active")
+        });
+        if !active {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn resume_recovery(port: &Port, pending: Device, id: Option<RecoveryId>) -> Result<Resumed> {
+    if is_current(port, &pending).await? {
+        port.delete_blob(BlobSlot::Pending).await?;
+        return Ok(Resumed::RecoveryCompleted);
+    }
+    let read = match id {
+        // The server may have opened it; without its id it expires there unused.
+        None => Err(Error::RecoveryOver),
+        Some(id) => recover::read(port, &pending, id).await,
+    };
+    let recovery = match read {
+        Ok(recovery) => recovery,
+        Err(error) if is_gone(&error) => return discard_recovery(port).await,
+        Err(error) => return Err(error),
+    };
+    match recovery.state {
+        RecoveryState::Completed if !pending.shares.is_empty() => {
+            device::promote(port, pending).await?;
+            Ok(Resumed::RecoveryCompleted)
+        }
+        RecoveryState::Completed | RecoveryState::Cancelled | RecoveryState::Expired | RecoveryState::Denied => {
+            discard_recovery(port).await
+        }
+        RecoveryState::Requested | RecoveryState::Waiting | RecoveryState::Ready | RecoveryState::Executing => {
+            Ok(Resumed::RecoveryOpen {
+                recovery_id: recovery.id,
+                method: recovery.method,
+                until: recovery.waiting_until.filter(|_| recovery.state == RecoveryState::Waiting),
+            })
+        }
+    }
+}
+
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::RecoveryOver) || call::is_refused(error, halfkey_api::error::ErrorId::NotFound)
+}
+
+async fn discard_recovery(port: &Port) -> Result<Resumed> {
+    port.delete_blob(BlobSlot::Pending).await?;
+    Ok(Resumed::RecoveryDiscarded)
+}
+
+/// Committed if the server says so of this very backup; cancelled if not.
+async fn resume_backup(port: &Port, current: &Device, pending: KnownBackup) -> Result<Resumed> {
+    let status = status::backup_status(port).await?;
+    let committed =
+        status.methods.iter().any(|method| method.backup_id == Some(pending.backup) && method.status == "completed");
+    let method = pending.method.clone();
+    if committed {
+        device::update(port, |device| {
+            device.remember(pending);
+            device.underway = None;
+        })
+        .await?;
+        return Ok(Resumed::BackupCompleted(method));
+    }
+    match backup::cancel(port, current, pending.backup).await {
+        Ok(()) | Err(Error::Refused { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    device::update(port, |device| device.underway = None).await?;
+    Ok(Resumed::BackupDiscarded(method))
 }

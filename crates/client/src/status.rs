@@ -1,27 +1,64 @@
+//! What is: the client, its addresses, its backups, as this device and the server know them.
+
+use halfkey_api::{
+    chain::{Addresses, Ed25519Key, Secp256k1Key},
+    message::{BackupStatus, ClientDetail, Recovery, RecoveryList},
+    route,
+};
+use halfkey_envelope::wallet::{Curve, Method};
+
 use crate::{
-    error::{Error, Result},
+    call::Call,
+    device::{self, Device},
+    error::{Error, Result, StorageReason},
+    host::BlobSlot,
     port::Port,
 };
-use halfkey_api::{
-    chain::Addresses,
-    message::{BackupStatus, Recovery},
-};
-use halfkey_envelope::wallet::Method;
-pub(crate) async fn addresses(_: &Port) -> Result<Addresses> {
-    Err(Error::Internal)
+
+/// The calling client, of this very deployment.
+pub(crate) async fn client(port: &Port) -> Result<ClientDetail> {
+    let client: ClientDetail = Call::get(port, route::CLIENT).fetch().await?;
+    if client.deployment == port.setting.deployment.id() { Ok(client) } else { Err(Error::IdentityMismatch) }
 }
-pub(crate) async fn backup_status(_: &Port) -> Result<BackupStatus> {
-    Err(Error::Internal)
+
+pub(crate) async fn addresses(port: &Port) -> Result<Addresses> {
+    addresses_of(port, &device::current(port).await?)
 }
-pub(crate) async fn recovery_methods(_: &Port) -> Result<Vec<Method>> {
-    Err(Error::Internal)
+
+/// From the device's own shares: the server is not asked.
+pub(crate) fn addresses_of(port: &Port, device: &Device) -> Result<Addresses> {
+    let key = |curve| -> Result<Vec<u8>> { Ok(device.share(curve)?.party()?.public().public_key().to_bytes()) };
+    addresses_of_keys(port, &key(Curve::Secp256k1)?, &key(Curve::Ed25519)?)
 }
-pub(crate) async fn recoveries(_: &Port) -> Result<Vec<Recovery>> {
-    Err(Error::Internal)
+
+pub(crate) fn addresses_of_keys(port: &Port, secp256k1: &[u8], ed25519: &[u8]) -> Result<Addresses> {
+    let damaged = Error::Storage(StorageReason::Damaged);
+    let secp256k1 = Secp256k1Key::parse(secp256k1).map_err(|_| damaged.clone())?;
+    let ed25519 = Ed25519Key::parse(ed25519).map_err(|_| damaged)?;
+    Ok(Addresses::of(&secp256k1, &ed25519, port.setting.network))
 }
-pub(crate) async fn does_wallet_exist(_: &Port) -> Result<bool> {
-    Err(Error::Internal)
+
+pub(crate) async fn backup_status(port: &Port) -> Result<BackupStatus> {
+    Call::get(port, route::BACKUP_STATUS).fetch().await
 }
-pub(crate) async fn is_wallet_on_device(_: &Port) -> Result<bool> {
-    Err(Error::Internal)
+
+/// Completed, and possible on this platform with this version of the SDK.
+pub(crate) async fn recovery_methods(port: &Port) -> Result<Vec<Method>> {
+    let completed = backup_status(port).await?.methods.into_iter().filter(|method| method.status == "completed");
+    let built = [Method::Password, Method::RecoveryCode];
+    let methods = completed.map(|status| status.method);
+    Ok(methods.filter(|method| built.contains(method) && port.setting.platform.supports(method)).collect())
+}
+
+pub(crate) async fn recoveries(port: &Port) -> Result<Vec<Recovery>> {
+    let list: RecoveryList = Call::get(port, route::RECOVERIES).fetch().await?;
+    Ok(list.results)
+}
+
+pub(crate) async fn does_wallet_exist(port: &Port) -> Result<bool> {
+    Ok(client(port).await?.wallets.iter().any(|wallet| wallet.state != "creating"))
+}
+
+pub(crate) async fn is_wallet_on_device(port: &Port) -> Result<bool> {
+    Ok(device::load(port, BlobSlot::Current).await?.is_some_and(|device| !device.shares.is_empty()))
 }
