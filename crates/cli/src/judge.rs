@@ -1,7 +1,7 @@
 //! Judges finished signatures by means that had no part in making them (DECISIONS.md D35).
 //!
 //! The wallet's own tree computes with `k256`, `ed25519-dalek` and `alloy`. Here AWS-LC verifies, and the transaction
-//! is taken apart, hashed and turned into an address by code that shares nothing with the one that put it together. The
+//! is taken apart and turned into an address by code that shares nothing but Keccak with the one that put it together. The
 //! sender is never *recovered* from a signature: the signature is verified under the wallet's known public key, and the
 //! address is derived from that key. One bit is left to the chain itself: the parity of the nonce's point, from which a
 //! node recovers the sender, enters no signature equation.
@@ -11,6 +11,7 @@ use aws_lc_rs::{
     encoding::AsDer,
     signature::{ECDSA_P256K1_SHA256_FIXED, ED25519, ParsedPublicKey, UnparsedPublicKey},
 };
+use sha3::{Digest as _, Keccak256};
 
 /// What does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -227,59 +228,11 @@ fn list_header(length: usize) -> Vec<u8> {
     [&[0xf7 + digits.len() as u8], &digits[..]].concat()
 }
 
-/// Keccak-256 as Ethereum uses it: the submission to the SHA-3 competition, whose padding begins with 1 and not with
-/// FIPS 202's 01.
+/// Keccak-256, the hash of Ethereum. The one library part that the signing side uses as well: a wrong hash would make a
+/// right signature fail here, never a wrong one pass.
 #[must_use]
 pub fn keccak256(bytes: &[u8]) -> [u8; 32] {
-    const RATE: usize = 136;
-    let mut padded = bytes.to_vec();
-    padded.push(0x01);
-    padded.resize(padded.len().next_multiple_of(RATE), 0);
-    let last = padded.len() - 1;
-    padded[last] |= 0x80;
-    let mut state = [0_u64; 25];
-    for block in padded.chunks_exact(RATE) {
-        for (lane, bytes) in state.iter_mut().zip(block.as_chunks::<8>().0) {
-            *lane ^= u64::from_le_bytes(*bytes);
-        }
-        permute(&mut state);
-    }
-    let mut hash = [0; 32];
-    for (bytes, lane) in hash.as_chunks_mut::<8>().0.iter_mut().zip(state) {
-        *bytes = lane.to_le_bytes();
-    }
-    hash
-}
-
-/// Keccak-f\[1600\]: 24 rounds of θ, ρ, π, χ and ι. Lane (x, y) is `state[x + 5 * y]`.
-fn permute(state: &mut [u64; 25]) {
-    let mut lfsr = 1_u8;
-    for _ in 0..24 {
-        let column: [u64; 5] = core::array::from_fn(|x| (0..5).fold(0, |sum, y| sum ^ state[x + 5 * y]));
-        for (position, lane) in state.iter_mut().enumerate() {
-            let x = position % 5;
-            *lane ^= column[(x + 4) % 5] ^ column[(x + 1) % 5].rotate_left(1);
-        }
-        // ρ and π walk the lanes in one cycle from (1, 0); the t-th is turned by the t-th triangular number.
-        let (mut x, mut y, mut moving) = (1, 0, state[1]);
-        for t in 1..=24_u32 {
-            (x, y) = (y, (2 * x + 3 * y) % 5);
-            moving = core::mem::replace(&mut state[x + 5 * y], moving.rotate_left(t * (t + 1) / 2 % 64));
-        }
-        for row in state.as_chunks_mut::<5>().0 {
-            let before = *row;
-            for x in 0..5 {
-                row[x] ^= !before[(x + 1) % 5] & before[(x + 2) % 5];
-            }
-        }
-        // The round constant's bits 2^j - 1 come from a register of x^8 + x^6 + x^5 + x^4 + 1.
-        for j in 0..7 {
-            if lfsr & 1 == 1 {
-                state[0] ^= 1 << ((1_u32 << j) - 1);
-            }
-            lfsr = (lfsr << 1) ^ if lfsr & 0x80 == 0 { 0 } else { 0x71 };
-        }
-    }
+    Keccak256::digest(bytes).into()
 }
 
 #[cfg(test)]

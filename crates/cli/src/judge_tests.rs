@@ -23,14 +23,8 @@ fn array(text: &str) -> [u8; 32] {
 
 #[test]
 fn keccak_is_keccak() {
-    use sha3::Digest as _;
-
     let empty = "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470";
     assert_eq!(keccak256(b""), array(empty));
-    for length in 0..420 {
-        let input: Vec<u8> = (0..length).map(|i: u32| (i * 7 % 251) as u8).collect();
-        assert_eq!(keccak256(&input)[..], sha3::Keccak256::digest(&input)[..], "{length}");
-    }
 }
 
 #[test]

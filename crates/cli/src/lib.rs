@@ -1,3 +1,13 @@
-//! The command line: demo, wallet client, and the HTTP transport it uses.
+//! The command line: a real wallet client, the demo, and the HTTP transport that both use.
 
+pub mod demo;
+pub mod error;
 pub mod judge;
+pub mod output;
+pub mod passphrase;
+pub mod profile;
+pub mod secrets;
+pub mod transport;
+pub mod wallet;
+
+pub use error::{Error, Result};

@@ -1,0 +1,136 @@
+//! What the user sees: progress on standard error, results on standard output; with `--json` exactly one object.
+
+use std::io::{IsTerminal, Write};
+
+use halfkey_client::progress::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// Where results and progress go.
+#[derive(Clone)]
+pub struct Output {
+    json: bool,
+    bar: ProgressBar,
+}
+
+impl Output {
+    /// For people, or one JSON object for programs.
+    #[must_use]
+    pub fn new(json: bool) -> Self {
+        let bar = ProgressBar::hidden();
+        if let Ok(style) = ProgressStyle::with_template("  {wide_msg} [{bar:24}] {pos}/{len}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self { json, bar }
+    }
+
+    /// Whether the result is for a program.
+    #[must_use]
+    pub const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// A callback that shows how far a call is; on a pipe one line per step.
+    pub fn progress(&self) -> impl Fn(Progress) + Send + Sync + 'static {
+        let (bar, json) = (self.bar.clone(), self.json);
+        let terminal = std::io::stderr().is_terminal();
+        move |progress| {
+            if json {
+                return;
+            }
+            let text = step_text(&progress);
+            if terminal {
+                bar.set_draw_target(ProgressDrawTarget::stderr());
+                bar.set_length(u64::from(progress.total));
+                bar.set_position(u64::from(progress.done));
+                bar.set_message(text);
+            } else {
+                to_stderr(&format!("  {text} {}/{}", progress.done, progress.total));
+            }
+        }
+    }
+
+    /// Ends the progress bar.
+    pub fn settle(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// A line for people; nothing with `--json`.
+    pub fn say(&self, line: &str) {
+        if !self.json {
+            self.bar.suspend(|| to_stdout(line));
+        }
+    }
+
+    /// The result: `lines` for people or `value` for programs.
+    pub fn result(&self, lines: &[String], value: &Value) {
+        self.settle();
+        if self.json {
+            to_stdout(&value.to_string());
+        } else {
+            lines.iter().for_each(|line| to_stdout(line));
+        }
+    }
+
+    /// An error: what happened on standard error, the object on standard output with `--json`.
+    pub fn error(&self, error: &Error) {
+        self.settle();
+        if self.json {
+            to_stdout(&error_value(error).to_string());
+            return;
+        }
+        to_stderr(&format!("error: {error}{}", figures(error)));
+        if let Some(advice) = error.advice() {
+            to_stderr(&format!("  {advice}"));
+        }
+    }
+}
+
+/// The step's name, with the curve where it is about one.
+#[must_use]
+pub fn step_text(progress: &Progress) -> String {
+    match progress.curve {
+        Some(curve) => format!("{} ({curve})", progress.stage.text()),
+        None => progress.stage.text().to_owned(),
+    }
+}
+
+fn figures(error: &Error) -> String {
+    match error {
+        Error::Sdk(halfkey_client::Error::WrongSecret { remaining, retry_after }) => {
+            let left = remaining.map(|n| format!(", {n} guesses left")).unwrap_or_default();
+            let wait = retry_after.map(|ms| format!(", next guess in {} s", ms.div_ceil(1000))).unwrap_or_default();
+            left + &wait
+        }
+        _ => String::new(),
+    }
+}
+
+fn error_value(error: &Error) -> Value {
+    let mut value = serde_json::json!({ "code": error.code(), "message": error.to_string(), "advice": error.advice() });
+    if let Error::Sdk(halfkey_client::Error::WrongSecret { remaining, retry_after }) = error {
+        value["remaining"] = serde_json::json!(remaining);
+        value["retryAfterMs"] = serde_json::json!(retry_after);
+    }
+    serde_json::json!({ "error": value })
+}
+
+/// One line; a closed pipe is the reader's choice and no error.
+pub fn to_stdout(line: &str) {
+    let _closed = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// One line; a closed pipe is the reader's choice and no error.
+pub fn to_stderr(line: &str) {
+    let _closed = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Any value that serialises, as JSON.
+///
+/// # Errors
+/// Never for the types used here.
+pub fn json(value: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|_| Error::Failed("the result cannot be written as JSON".to_owned()))
+}

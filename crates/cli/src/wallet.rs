@@ -1,0 +1,262 @@
+//! `halfkey wallet …`: a real client against a running server.
+
+mod commands;
+mod show;
+mod sign;
+
+use std::{path::PathBuf, sync::Arc};
+
+use clap::{Args, Subcommand, ValueEnum};
+use halfkey_client::{
+    BackupMethod, Credentials, Halfkey, PasswordKind, RecoveryMethod,
+    host::{Clock, Dismissed, Prompt},
+};
+use halfkey_envelope::{entropy::OsEntropy, wallet::Method};
+use zeroize::Zeroizing;
+
+use crate::{
+    error::{Error, Result},
+    output::Output,
+    profile::Profile,
+    secrets::Secrets,
+    transport::HttpTransport,
+};
+
+/// The wallet of one client on this device.
+///
+/// The device's share lies in a profile folder, sealed under a device passphrase. Secrets are asked for at a prompt, or
+/// read one per line from the descriptor named by --secrets-fd, in this order: the device passphrase first, then what
+/// the command itself needs.
+#[derive(Args)]
+pub struct WalletArgs {
+    /// The profile folder [default: $HALFKEY_PROFILE or ~/.halfkey]
+    #[arg(long, global = true, value_name = "DIR")]
+    profile: Option<PathBuf>,
+    /// Read secrets from this open file descriptor, one per line, instead of asking
+    #[arg(long, global = true, value_name = "N")]
+    secrets_fd: Option<u32>,
+    /// Print exactly one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+    /// The user's name for this device
+    #[arg(long, global = true, default_value = "command line", value_name = "TEXT")]
+    device_name: String,
+    #[command(subcommand)]
+    command: WalletCommand,
+}
+
+/// What to do with the wallet.
+#[derive(Subcommand)]
+enum WalletCommand {
+    /// Trust a deployment descriptor and keep this client's credential (read as a secret)
+    Init {
+        /// Written by `halfkey admin descriptor`; obtain it from the operator, not from the server
+        #[arg(long, value_name = "FILE")]
+        descriptor: PathBuf,
+    },
+    /// Make the wallet: one key on each curve, half of it here and half at the server
+    Create,
+    /// Addresses, backups method by method and curve by curve, and devices
+    Status,
+    /// Back the wallet up; the older backup of the same method is retired once the new one is proven
+    Backup {
+        /// What will hold the key
+        #[arg(long, value_enum, default_value = "password")]
+        method: MethodName,
+        /// Write a new recovery code to this file descriptor instead of showing it and asking for it again
+        #[arg(long, value_name = "N")]
+        code_fd: Option<u32>,
+    },
+    /// Back up under a new password; the old one opens nothing any more
+    ChangePassword {
+        /// A password or a PIN
+        #[arg(long, value_enum, default_value = "password")]
+        method: MethodName,
+    },
+    /// Prove that a backup still opens, without spending it
+    Verify {
+        /// What holds the key
+        #[arg(long, value_enum, default_value = "password")]
+        method: MethodName,
+    },
+    /// Recover the wallet on this device, from a backup
+    Recover {
+        /// What holds the key
+        #[arg(long, value_enum, default_value = "password")]
+        method: MethodName,
+        /// What happens to the client's other devices; there is no default
+        #[arg(long, value_enum)]
+        old_devices: OldDevicesName,
+        /// Go on only if the wallet has this Ethereum address
+        #[arg(long, value_name = "ADDRESS")]
+        expect_ethereum: Option<String>,
+    },
+    /// List the client's recoveries, or cancel one
+    Recoveries {
+        /// Cancel this one; if its method was opened already, that backup is frozen
+        #[arg(long, value_name = "ID")]
+        cancel: Option<String>,
+    },
+    /// Sign a transaction or message that both sides can decode
+    Sign(sign::SignArgs),
+    /// The client's devices
+    Devices,
+    /// Revoke a device: the server's half of its share is erased
+    Revoke {
+        /// As `devices` lists it
+        device: String,
+    },
+    /// Remove a backup method; the custodian's half is erased
+    RemoveMethod {
+        /// As `status` names it
+        method: String,
+    },
+    /// Finish or discard what an interrupted command left
+    Resume,
+}
+
+/// Backup methods of the command line.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MethodName {
+    /// A password, at the guess-limited door
+    Password,
+    /// Digits, at the guess-limited door
+    Pin,
+    /// A code that is shown once
+    RecoveryCode,
+}
+
+/// What happens to other devices.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OldDevicesName {
+    /// They can do nothing any more
+    Revoke,
+    /// They go on signing
+    Keep,
+}
+
+/// Runs one wallet command; the process's exit code.
+pub async fn run(args: WalletArgs) -> u8 {
+    let output = Output::new(args.json);
+    match commands::run(args, &output).await {
+        Ok(()) => 0,
+        Err(error) => {
+            output.error(&error);
+            error.exit_code()
+        }
+    }
+}
+
+/// The system's clock, in milliseconds since the Unix epoch.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "the one place where the command line reads the clock")]
+    fn now_ms(&self) -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// What one command works with.
+struct Session {
+    halfkey: Halfkey,
+    secrets: Secrets,
+    /// Held until the command ends: one process per profile.
+    _profile: Profile,
+}
+
+impl Session {
+    fn open(args: &WalletArgs, output: &Output, code_fd: Option<u32>) -> Result<Self> {
+        let folder = args.profile.clone().unwrap_or_else(Profile::default_folder);
+        let profile = Profile::open(&folder)?;
+        let (descriptor, credential) = profile.trusted()?;
+        let mut secrets = Secrets::from_fd(args.secrets_fd)?;
+        let passphrase = match profile.has_passphrase()? {
+            true => secrets.read("device passphrase")?,
+            false => secrets.read_new("new device passphrase")?,
+        };
+        let (keys, blobs) = profile.stores(passphrase)?;
+        let deployment = halfkey_client::Deployment::from_json(&descriptor)?;
+        let halfkey = Halfkey::builder(deployment, Credentials::token(credential.as_str()))
+            .share_store(Arc::new(keys), Arc::new(blobs))
+            .transport(Arc::new(HttpTransport::new()?))
+            .clock(Arc::new(SystemClock))
+            .entropy(Box::new(OsEntropy))
+            .prompt(Arc::new(CodePrompt { output: output.clone(), code_fd }))
+            .on_progress(output.progress())
+            .device_name(args.device_name.as_str())
+            .build()?;
+        Ok(Self { halfkey, secrets, _profile: profile })
+    }
+
+    fn backup_method(&mut self, name: MethodName) -> Result<BackupMethod> {
+        let kind = match name {
+            MethodName::Password => PasswordKind::Password,
+            MethodName::Pin => PasswordKind::Pin,
+            MethodName::RecoveryCode => return Ok(BackupMethod::RecoveryCode),
+        };
+        let password = self.secrets.read_new(name.new_secret())?.into();
+        Ok(BackupMethod::Password { password, kind })
+    }
+
+    fn recovery_method(&mut self, name: MethodName) -> Result<RecoveryMethod> {
+        let secret = self.secrets.read(name.secret())?;
+        Ok(match name {
+            MethodName::Password | MethodName::Pin => RecoveryMethod::Password(secret.into()),
+            MethodName::RecoveryCode => RecoveryMethod::RecoveryCode(secret.into()),
+        })
+    }
+}
+
+impl MethodName {
+    const fn secret(self) -> &'static str {
+        match self {
+            Self::Password => "backup password",
+            Self::Pin => "backup PIN",
+            Self::RecoveryCode => "recovery code",
+        }
+    }
+
+    const fn new_secret(self) -> &'static str {
+        match self {
+            Self::Pin => "new backup PIN",
+            _ => "new backup password",
+        }
+    }
+}
+
+/// Shows a new recovery code once, on the terminal or on a descriptor of the caller's.
+struct CodePrompt {
+    output: Output,
+    code_fd: Option<u32>,
+}
+
+#[async_trait::async_trait]
+impl Prompt for CodePrompt {
+    async fn confirm_recovery_code(
+        &self,
+        code: &str,
+        again: bool,
+    ) -> std::result::Result<Zeroizing<String>, Dismissed> {
+        if let Some(fd) = self.code_fd {
+            // Whoever reads the descriptor has the code now; a write that failed leaves the backup unconfirmed.
+            let path = format!("/dev/fd/{fd}");
+            let mut file = std::fs::OpenOptions::new().write(true).open(path).map_err(|_| Dismissed)?;
+            std::io::Write::write_all(&mut file, format!("{code}\n").as_bytes()).map_err(|_| Dismissed)?;
+            return Ok(Zeroizing::new(code.to_owned()));
+        }
+        self.output.settle();
+        let hint = if again { "That was not the code. It is" } else { "Write this code down; it is shown only once:" };
+        crate::output::to_stderr(&format!("\n{hint}\n\n    {code}\n"));
+        Secrets::Prompt.read("recovery code, as you wrote it down").map_err(|_| Dismissed)
+    }
+}
+
+fn parse_id<T: std::str::FromStr>(text: &str, what: &str) -> Result<T> {
+    text.parse().map_err(|_| Error::Usage(format!("{text:?} is not {what}")))
+}
+
+fn parse_method(text: &str) -> Result<Method> {
+    parse_id(text, "a backup method: see `halfkey wallet status`")
+}

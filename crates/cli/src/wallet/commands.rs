@@ -1,0 +1,156 @@
+//! One function per command: call the SDK, show what it gave.
+
+use halfkey_api::message::OldDevices;
+use halfkey_client::{Error as Sdk, Recovering, Resumed};
+use serde_json::json;
+
+use super::{MethodName, OldDevicesName, Session, WalletArgs, WalletCommand, parse_id, parse_method, show, sign};
+use crate::{
+    error::{AtPath, Error, Result},
+    output::{self, Output},
+    profile::Profile,
+    secrets::Secrets,
+};
+
+pub(super) async fn run(args: WalletArgs, output: &Output) -> Result<()> {
+    if let WalletCommand::Init { descriptor } = &args.command {
+        return init(&args, descriptor, output);
+    }
+    let code_fd = match &args.command {
+        WalletCommand::Backup { code_fd, .. } => *code_fd,
+        _ => None,
+    };
+    let mut session = Session::open(&args, output, code_fd)?;
+    let session = &mut session;
+    match args.command {
+        WalletCommand::Init { .. } => Ok(()),
+        WalletCommand::Create => create(session, output).await,
+        WalletCommand::Status => show::status(session, output).await,
+        WalletCommand::Backup { method, .. } => backup(session, method, output).await,
+        WalletCommand::ChangePassword { method } => change_password(session, method, output).await,
+        WalletCommand::Verify { method } => verify(session, method, output).await,
+        WalletCommand::Recover { method, old_devices, expect_ethereum } => {
+            recover(session, method, old_devices, expect_ethereum, output).await
+        }
+        WalletCommand::Recoveries { cancel } => recoveries(session, cancel, output).await,
+        WalletCommand::Sign(payload) => sign::run(session, payload, output).await,
+        WalletCommand::Devices => show::devices(session, output).await,
+        WalletCommand::Revoke { device } => revoke(session, &device, output).await,
+        WalletCommand::RemoveMethod { method } => remove_method(session, &method, output).await,
+        WalletCommand::Resume => resume(session, output).await,
+    }
+}
+
+fn init(args: &WalletArgs, descriptor: &std::path::Path, output: &Output) -> Result<()> {
+    let folder = args.profile.clone().unwrap_or_else(Profile::default_folder);
+    let profile = Profile::open(&folder)?;
+    let text = std::fs::read_to_string(descriptor).at(descriptor)?;
+    let deployment = halfkey_client::Deployment::from_json(&text)?;
+    let credential = Secrets::from_fd(args.secrets_fd)?.read("client API key or session token")?;
+    profile.init(text.as_bytes(), credential.trim())?;
+    let id = deployment.id().to_string();
+    let line = format!("This profile now trusts deployment {id}. Next: `halfkey wallet create`, or `recover`.");
+    output.result(&[line], &json!({ "deployment": id, "profile": folder }));
+    Ok(())
+}
+
+async fn create(session: &mut Session, output: &Output) -> Result<()> {
+    let addresses = session.halfkey.create_wallet().await?;
+    let mut lines = show::address_lines(&addresses);
+    lines.push("No backup yet: if this device is lost, so is the wallet. Next: `halfkey wallet backup`.".to_owned());
+    output.result(&lines, &json!({ "addresses": output::json(&addresses)? }));
+    Ok(())
+}
+
+async fn backup(session: &mut Session, method: MethodName, output: &Output) -> Result<()> {
+    let method = session.backup_method(method)?;
+    let backup = session.halfkey.backup_wallet(method).await?;
+    show::backup(&backup, output);
+    Ok(())
+}
+
+async fn change_password(session: &mut Session, method: MethodName, output: &Output) -> Result<()> {
+    let halfkey_client::BackupMethod::Password { password, kind } = session.backup_method(method)? else {
+        return Err(Error::Usage("only a password or PIN can be changed".to_owned()));
+    };
+    let backup = session.halfkey.change_password(password, kind).await?;
+    show::backup(&backup, output);
+    Ok(())
+}
+
+async fn verify(session: &mut Session, method: MethodName, output: &Output) -> Result<()> {
+    let method = session.recovery_method(method)?;
+    let verified = session.halfkey.verify_backup(method).await?;
+    let curves: Vec<_> = verified.curves.iter().map(|curve| curve.as_str()).collect();
+    let line =
+        format!("The {} backup opens, and both halves are proven, on {}.", verified.method, curves.join(" and "));
+    let value = json!({
+        "method": verified.method, "backupId": verified.backup_id, "curves": curves, "verifiedAt": verified.verified_at,
+    });
+    output.result(&[line], &value);
+    Ok(())
+}
+
+async fn recover(
+    session: &mut Session,
+    method: MethodName,
+    old_devices: OldDevicesName,
+    expect_ethereum: Option<String>,
+    output: &Output,
+) -> Result<()> {
+    let old_devices = match old_devices {
+        OldDevicesName::Revoke => OldDevices::Revoke,
+        OldDevicesName::Keep => OldDevices::Keep,
+    };
+    let secret = session.recovery_method(method)?;
+    let outcome = match session.halfkey.resume().await? {
+        Resumed::RecoveryOpen { .. } => session.halfkey.resume_recovery(secret, None).await?,
+        Resumed::RecoveryCompleted => return show::status(session, output).await,
+        _ => session.halfkey.recover_wallet(secret, old_devices, None).await?,
+    };
+    match outcome {
+        Recovering::Waiting { recovery_id, until } => {
+            let line =
+                format!("The operator lets some time pass: run the same command again after {}.", show::time(until));
+            output.result(&[line], &json!({ "waiting": { "recoveryId": recovery_id, "until": until } }));
+        }
+        Recovering::Recovered(recovered) => {
+            if expect_ethereum.is_some_and(|expected| !recovered.addresses.ethereum.eq_ignore_ascii_case(&expected)) {
+                return Err(Sdk::IdentityMismatch.into());
+            }
+            show::recovered(&recovered, output)?;
+        }
+    }
+    Ok(())
+}
+
+async fn recoveries(session: &mut Session, cancel: Option<String>, output: &Output) -> Result<()> {
+    if let Some(id) = cancel {
+        session.halfkey.cancel_recovery(parse_id(&id, "a recovery id")?).await?;
+        output.result(&[format!("Recovery {id} is cancelled.")], &json!({ "cancelled": id }));
+        return Ok(());
+    }
+    let recoveries = session.halfkey.recoveries().await?;
+    let lines: Vec<_> = recoveries.iter().map(show::recovery_line).collect();
+    output.result(&lines, &json!({ "recoveries": output::json(&recoveries)? }));
+    Ok(())
+}
+
+async fn revoke(session: &mut Session, device: &str, output: &Output) -> Result<()> {
+    session.halfkey.revoke_device(parse_id(device, "a device id")?).await?;
+    output.result(&[format!("Device {device} is revoked.")], &json!({ "revoked": device }));
+    Ok(())
+}
+
+async fn remove_method(session: &mut Session, method: &str, output: &Output) -> Result<()> {
+    session.halfkey.remove_backup_method(parse_method(method)?).await?;
+    output.result(&[format!("{method} is removed.")], &json!({ "removed": method }));
+    Ok(())
+}
+
+async fn resume(session: &mut Session, output: &Output) -> Result<()> {
+    let resumed = session.halfkey.resume().await?;
+    let line = show::resumed(&resumed);
+    output.result(&[line.clone()], &json!({ "resumed": line }));
+    Ok(())
+}

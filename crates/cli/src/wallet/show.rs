@@ -1,0 +1,157 @@
+//! How results read.
+
+use halfkey_api::{
+    chain::Addresses,
+    message::{Device, MethodStatus, Recovery},
+};
+use halfkey_client::{Backup, Recovered, Resumed};
+use serde_json::json;
+
+use super::Session;
+use crate::{
+    error::Result,
+    output::{self, Output},
+};
+
+pub(super) async fn status(session: &mut Session, output: &Output) -> Result<()> {
+    let on_device = session.halfkey.is_wallet_on_device().await?;
+    let exists = session.halfkey.does_wallet_exist().await?;
+    let status = session.halfkey.backup_status().await?;
+    let mut lines = Vec::new();
+    let mut value =
+        json!({ "walletExists": exists, "onThisDevice": on_device, "backupStatus": output::json(&status)? });
+    if on_device {
+        let addresses = session.halfkey.addresses().await?;
+        lines.extend(address_lines(&addresses));
+        value["addresses"] = output::json(&addresses)?;
+    } else if exists {
+        lines.push("The wallet is not on this device. Next: `halfkey wallet recover`.".to_owned());
+    } else {
+        lines.push("There is no wallet yet. Next: `halfkey wallet create`.".to_owned());
+    }
+    lines.push(format!("backed up: {}", if status.backed_up { "yes, proven on every curve" } else { "NO" }));
+    lines.extend(status.methods.iter().flat_map(method_lines));
+    output.result(&lines, &value);
+    Ok(())
+}
+
+pub(super) async fn devices(session: &mut Session, output: &Output) -> Result<()> {
+    let devices = session.halfkey.devices().await?;
+    let lines: Vec<_> = devices.iter().map(device_line).collect();
+    output.result(&lines, &json!({ "devices": output::json(&devices)? }));
+    Ok(())
+}
+
+pub(super) fn address_lines(addresses: &Addresses) -> Vec<String> {
+    vec![
+        format!("ethereum  {}", addresses.ethereum),
+        format!("bitcoin   {}", addresses.bitcoin),
+        format!("solana    {}", addresses.solana),
+    ]
+}
+
+fn method_lines(method: &MethodStatus) -> Vec<String> {
+    let verified = method.verified_at.map_or_else(|| "never".to_owned(), time);
+    let mut lines = vec![format!("  {:<14} {}, last verified {verified}", method.method.to_string(), method.status)];
+    let curve_line = |curve: &halfkey_api::message::CurveStatus| {
+        format!("    {:<10} {}{}", curve.curve.as_str(), curve.status, if curve.proven { ", proven" } else { "" })
+    };
+    lines.extend(method.curves.iter().map(curve_line));
+    lines
+}
+
+fn device_line(device: &Device) -> String {
+    let state = match (device.revoked_at, device.last_seen_at) {
+        (Some(at), _) => format!("revoked {}", time(at)),
+        (None, Some(at)) => format!("last seen {}", time(at)),
+        (None, None) => "never seen".to_owned(),
+    };
+    format!("{}  {:<8} {:<24} {state}", device.id, device.platform, device.name)
+}
+
+pub(super) fn recovery_line(recovery: &Recovery) -> String {
+    let until = recovery.waiting_until.map(|at| format!(" until {}", time(at))).unwrap_or_default();
+    format!(
+        "{}  {:?}{until}  {}  asked by {:?} {}",
+        recovery.id,
+        recovery.state,
+        recovery.method,
+        recovery.device_name,
+        time(recovery.created_at)
+    )
+}
+
+pub(super) fn backup(backup: &Backup, output: &Output) {
+    let line = format!("Backed up with {}: proven on every curve ({}).", backup.method, backup.backup_id);
+    output.result(&[line], &backup_value(backup));
+}
+
+fn backup_value(backup: &Backup) -> serde_json::Value {
+    json!({
+        "method": backup.method, "backupId": backup.backup_id, "shareIds": backup.share_ids,
+        "cipherText": hex::encode(&backup.cipher_text), "committedAt": backup.committed_at,
+    })
+}
+
+pub(super) fn recovered(recovered: &Recovered, output: &Output) -> Result<()> {
+    let mut lines = address_lines(&recovered.addresses);
+    let fresh = match &recovered.fresh_backup {
+        Ok(backup) => {
+            lines.push(format!("Recovered, and backed up afresh with {}.", backup.method));
+            backup_value(backup)
+        }
+        Err(error) => {
+            lines.push(format!(
+                "Recovered. The fresh backup did not succeed ({error}): run `halfkey wallet backup` now."
+            ));
+            json!({ "error": error.code() })
+        }
+    };
+    output.result(&lines, &json!({ "addresses": output::json(&recovered.addresses)?, "freshBackup": fresh }));
+    Ok(())
+}
+
+pub(super) fn resumed(resumed: &Resumed) -> String {
+    match resumed {
+        Resumed::Nothing => "Nothing was left over.".to_owned(),
+        Resumed::WalletCompleted => "The wallet had been made; it is on this device.".to_owned(),
+        Resumed::WalletDiscarded => "A half-made wallet was discarded.".to_owned(),
+        Resumed::BackupDiscarded(method) => {
+            format!("An unfinished {method} backup was discarded; the older one stands.")
+        }
+        Resumed::BackupCompleted(method) => format!("The {method} backup had been completed."),
+        Resumed::RecoveryCompleted => "The recovery had been completed; the wallet is on this device.".to_owned(),
+        Resumed::RecoveryOpen { method, .. } => {
+            format!("A recovery is open: run `halfkey wallet recover` with {method}.")
+        }
+        Resumed::RecoveryDiscarded => "A recovery that was over was discarded.".to_owned(),
+        _ => "Put in order.".to_owned(),
+    }
+}
+
+/// Milliseconds since the Unix epoch as `YYYY-MM-DD HH:MM:SS UTC`.
+pub(super) fn time(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    // Civil date from days: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+    let z = days + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn times_read_as_dates() {
+        assert_eq!(super::time(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(super::time(951_782_400_000), "2000-02-29 00:00:00 UTC");
+        assert_eq!(super::time(1_763_820_123_456), "2025-11-22 14:02:03 UTC");
+    }
+}
