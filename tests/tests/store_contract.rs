@@ -3,6 +3,16 @@
 
 #[path = "store_contract/access.rs"]
 mod access;
+#[path = "store_contract/kept.rs"]
+mod kept;
+#[path = "store_contract/life.rs"]
+mod life;
+#[path = "store_contract/restore.rs"]
+mod restore;
+#[path = "store_contract/world.rs"]
+mod world;
+
+use std::sync::Arc;
 
 use halfkey_envelope::{
     entropy::{DangerSeededEntropy, Entropy, random},
@@ -10,6 +20,7 @@ use halfkey_envelope::{
 };
 use halfkey_server::store::{KeyOwner, NewDevice, Store};
 use halfkey_tests::postgres::Postgres;
+use tempfile::TempDir;
 
 /// A Tuesday.
 pub const NOW: u64 = 1_763_800_000_000;
@@ -19,11 +30,54 @@ pub struct Ground {
     pub url: String,
     pub store: Store,
     pub entropy: DangerSeededEntropy,
+    pub folder: TempDir,
+    cluster: Option<(Arc<Postgres>, String)>,
 }
 
 impl Ground {
-    async fn open(url: String) -> Self {
-        Self { store: Store::connect(&url).await.unwrap(), url, entropy: DangerSeededEntropy::new(1) }
+    async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("main.db").display());
+        Self::open(url, folder, None).await
+    }
+
+    async fn postgres(cluster: Arc<Postgres>, name: &str) -> Self {
+        let url = cluster.create_database(name).unwrap();
+        Self::open(url, tempfile::tempdir().unwrap(), Some((cluster, name.to_owned()))).await
+    }
+
+    async fn open(url: String, folder: TempDir, cluster: Option<(Arc<Postgres>, String)>) -> Self {
+        let store = Store::connect(&url).await.unwrap();
+        Self { store, url, entropy: DangerSeededEntropy::new(1), folder, cluster }
+    }
+
+    /// The address of another, empty database on the same back end.
+    pub fn beside(&self, name: &str) -> String {
+        match &self.cluster {
+            Some((cluster, own)) => cluster.create_database(&format!("{own}_{name}")).unwrap(),
+            None => self.file(name),
+        }
+    }
+
+    /// The address of a SQLite file, on either back end.
+    pub fn file(&self, name: &str) -> String {
+        format!("sqlite:{}", self.folder.path().join(name).display())
+    }
+
+    /// Copies the main database as it is at this moment; returns the copy's address.
+    pub async fn snapshot(&mut self, name: &str) -> String {
+        self.store.close().await;
+        let copy = match &self.cluster {
+            Some((cluster, own)) => cluster.copy_database(own, &format!("{own}_{name}")).unwrap(),
+            None => {
+                let copy = self.file(name);
+                let path = |url: &str| url.strip_prefix("sqlite:").unwrap().to_owned();
+                std::fs::copy(path(&self.url), path(&copy)).unwrap();
+                copy
+            }
+        };
+        self.store = Store::connect(&self.url).await.unwrap();
+        copy
     }
 
     pub fn bytes(&mut self) -> [u8; 32] {
@@ -65,20 +119,18 @@ macro_rules! contract {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $name() {
-                let folder = tempfile::tempdir().unwrap();
-                let url = format!("sqlite:{}", folder.path().join("main.db").display());
-                super::$module::$name(super::Ground::open(url).await).await;
+                super::$module::$name(super::Ground::sqlite().await).await;
             })*
         }
 
         /// One cluster for all of them: starting it costs more than most of the tests.
         #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
         async fn postgres() {
-            let cluster = Postgres::start().unwrap();
+            let cluster = Arc::new(Postgres::start().unwrap());
             let mut failed: Vec<&str> = Vec::new();
             $(
-                let url = cluster.create_database(stringify!($name)).unwrap();
-                let run = async move { $module::$name(Ground::open(url).await).await };
+                let ground = Ground::postgres(Arc::clone(&cluster), stringify!($name)).await;
+                let run = async move { $module::$name(ground).await };
                 if tokio::spawn(run).await.is_err() {
                     failed.push(stringify!($name));
                 }
@@ -101,4 +153,32 @@ contract! {
     access::the_audit_chain_has_no_gap_under_a_race;
     access::the_deployment_is_made_once;
     access::a_newer_schema_is_refused;
+    life::a_wallet_becomes_active_only_with_all_its_evidence;
+    life::a_backup_commits_on_every_curve_at_once;
+    life::racing_commits_complete_a_backup_once;
+    life::racing_devices_on_one_slot_get_one_backup;
+    life::a_recovery_makes_a_new_device_and_revokes_the_old;
+    life::a_recovery_waits_and_expires;
+    life::a_theft_that_is_cancelled_freezes_the_backup;
+    life::another_clients_pairs_look_unknown;
+    life::the_last_protection_is_not_removed;
+    life::a_ban_is_durable_and_leaves_recovery_open;
+    life::a_pair_that_stays_pending_expires;
+    life::events_are_delivered_at_least_once_and_then_no_more;
+    life::a_drill_counts_only_when_it_passed;
+    kept::state_is_taken_once_by_its_device_at_its_step;
+    kept::t15_racing_takers_of_one_state_get_it_once;
+    kept::the_same_device_takes_its_session_over;
+    kept::t22_session_flooding_is_bounded;
+    kept::an_edited_or_swapped_row_does_not_open;
+    kept::t15_a_restart_forgets_every_session;
+    restore::a_half_opens_in_its_own_row_alone;
+    restore::a_removed_method_stays_removed_in_an_older_database;
+    restore::t15_an_older_database_revives_no_epoch;
+    restore::a_ban_survives_an_older_database;
+    restore::a_superseded_backup_is_of_use_after_a_restore;
+    restore::one_copy_of_the_shred_store_is_refused;
+    restore::copies_of_the_shred_store_heal_each_other;
+    restore::an_outage_of_the_key_service_loses_nothing;
+    restore::rewrapping_goes_on_where_it_was_killed;
 }

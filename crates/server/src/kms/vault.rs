@@ -48,6 +48,9 @@ pub struct Rewrapped {
     pub after: Option<PairId>,
 }
 
+/// By the wrapped form: the data key, and until when it may stay.
+type Cached = HashMap<Vec<u8>, (Arc<DataKey>, u64)>;
+
 /// Seals and opens the server's and the custodian's halves.
 pub struct Vault {
     store: Store,
@@ -55,7 +58,7 @@ pub struct Vault {
     kms: Arc<dyn KeyWrapper>,
     deployment: DeploymentId,
     signing_life_ms: u64,
-    cached: Mutex<HashMap<Vec<u8>, (Arc<DataKey>, u64)>>,
+    cached: Mutex<Cached>,
 }
 
 impl Vault {

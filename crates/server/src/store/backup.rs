@@ -5,7 +5,7 @@ use halfkey_envelope::{
     id::{BackupId, ClientId, DeviceId, PairId, WalletId},
     wallet::{Curve, Method},
 };
-use halfkey_protocol::lifecycle::{Event, Evidence, Pair, PairRef, PairState, Refusal, Slot, SlotKey};
+use halfkey_protocol::lifecycle::{Event, Evidence, Pair, PairRef, PairState, Refusal, Slot, SlotKey, may_deal};
 
 use super::{
     Error, Store, What,
@@ -88,7 +88,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::OperationInProgress`] while another device is at it; [`Error::Unknown`] wallet, device, or pair: the
-    /// device has no active signing pair to deal from; [`Error::Refused`].
+    /// device has no signing pair to deal from; [`Error::Refused`], a ban of that pair among others.
     pub async fn begin_backup(
         &self,
         client: ClientId,
@@ -109,10 +109,9 @@ impl Store {
         for wallet in wallets {
             let new = pairs.iter().find(|(curve, _)| *curve == wallet.curve).ok_or(Error::Mismatch(What::Pair))?;
             let dealer = work.slot(client, &SlotKey::Signing { wallet: wallet.id, device }).await?;
-            let from = match dealer.active().map(|pair| pair.id) {
-                Some(PairRef::Signing(from)) => from,
-                _ => return Err(Error::Unknown(What::Pair)),
-            };
+            let standing = dealer.standing().ok_or(Error::Unknown(What::Pair))?;
+            may_deal(&dealer, standing.id)?;
+            let PairRef::Signing(from) = standing.id else { return Err(Error::Unknown(What::Pair)) };
             insert_share(&mut work.tx, client, pair, new.1, wallet.id, wallet.curve).await?;
             shares.push(PendingShare { wallet: wallet.id, curve: wallet.curve, pair: new.1, from });
         }
