@@ -48,6 +48,11 @@ impl Database {
         Ok(())
     }
 
+    /// Closes every connection; the files are at rest when this returns.
+    pub async fn close(&self) {
+        on!(self, pool => pool.close().await);
+    }
+
     /// How far the database's clock is ahead of `now_ms`, in milliseconds. A file has no clock.
     pub async fn clock_skew_ms(&self, now_ms: u64) -> Result<i64, sqlx::Error> {
         let Self::Postgres(pool) = self else {

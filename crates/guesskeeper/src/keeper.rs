@@ -115,6 +115,12 @@ impl Keeper {
         }
     }
 
+    /// Closes both stores: their files are at rest when this returns.
+    pub async fn close(&self) {
+        self.store.database().close().await;
+        self.shred.close().await;
+    }
+
     /// Destroys every registration whose last tag did not come in time. Called by a timer, too.
     pub async fn sweep(&self) -> Result<usize, Error> {
         let overdue = self.store.overdue(self.clock.now_ms(), &self.rules).await?;

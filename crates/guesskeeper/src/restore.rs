@@ -56,5 +56,8 @@ pub async fn restore(config: &Config) -> Result<Report, Error> {
     shred.set_restored(Restored { through: generation, beginning: None }).await?;
     store.database().forget_deleted().await?;
     anchor::write(&path, Mark { database, generation })?;
-    Ok(Report { copy, anchor, registrations: store.len().await?, tombstones: tombstones.len() })
+    let report = Report { copy, anchor, registrations: store.len().await?, tombstones: tombstones.len() };
+    store.database().close().await;
+    shred.close().await;
+    Ok(report)
 }

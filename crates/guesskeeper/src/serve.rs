@@ -44,11 +44,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let stop = stop_signal(config.stop_with_stdin)?;
     let listener = Listener::bind(config.listen).await?;
     say_ready(&keeper, &listener)?;
-    tokio::select! {
+    let ended = tokio::select! {
         failed = accept(&listener, &keeper, config.max_connections) => failed,
         () = sweep(&keeper) => Ok(()),
         () = stop => Ok(()),
-    }
+    };
+    keeper.close().await;
+    ended
 }
 
 fn say_ready(keeper: &Keeper, listener: &Listener) -> Result<(), Error> {
@@ -252,5 +254,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(Ok(())) => Ok(()),
             _ => Err(Closed),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use halfkey_envelope::{frame::Response, id::BackupId};
+    use tokio::io::DuplexStream;
+
+    async fn tcp_link(theirs: [u8; 32]) -> (tempfile::TempDir, Connection<DuplexStream>, tokio::task::JoinHandle<()>) {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::new(folder.path().join("data"), Listen::Unix("unused".into()));
+        let keeper = Keeper::open(&config, Arc::new(SystemClock)).await.unwrap();
+        let (here, there) = tokio::io::duplex(4096);
+        let serving = tokio::spawn(async move {
+            Connection::new(there).serve(&keeper, Some(&LinkKey::from_bytes([1; 32].into()))).await;
+        });
+        let mut caller = Connection::new(here);
+        let Ok(challenge) = caller.read(FRAME_DEADLINE).await else { unreachable!("a challenge comes first") };
+        let response = Response::new(&challenge, &mut OsEntropy).unwrap();
+        let key = LinkKey::from_bytes(theirs.into());
+        let _ = caller.write(&response.message(&key)).await;
+        if let Ok(proof) = caller.read(FRAME_DEADLINE).await {
+            caller.channel = Some(response.finish(&key, &proof).unwrap());
+        }
+        (folder, caller, serving)
+    }
+
+    #[tokio::test]
+    async fn a_tcp_link_serves_whoever_has_its_key() {
+        let (_folder, mut caller, _serving) = tcp_link([1; 32]).await;
+        let request = Request::Status { backup: BackupId::from_bytes([1; 16]) }.to_bytes();
+        let wrapped = caller.channel.as_mut().unwrap().wrap(&request).unwrap();
+        assert!(caller.write(&wrapped).await.is_ok());
+        let Ok(reply) = caller.read(FRAME_DEADLINE).await else { unreachable!("a reply comes") };
+        let reply = caller.channel.as_mut().unwrap().unwrap(&reply).unwrap();
+        assert_eq!(Reply::from_bytes(&reply), Ok(Reply::Refused { reason: Refusal::NotFound }));
+        // A message that did not go through the channel ends the connection.
+        assert!(caller.write(&request).await.is_ok());
+        assert!(caller.read(FRAME_DEADLINE).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_tcp_link_is_closed_to_everyone_else() {
+        let (_folder, caller, serving) = tcp_link([2; 32]).await;
+        assert!(caller.channel.is_none(), "no proof for a caller without the key");
+        serving.await.unwrap();
     }
 }

@@ -43,6 +43,11 @@ impl Shred {
         Ok(Self { database: Database::open(url, "guesskeeper_shred", &TABLES).await? })
     }
 
+    /// Closes the database.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+
     /// The key for a registration that is about to be kept: a new one, or the one that an attempt which did not
     /// get further left here. `None` if the id was used before: its registration may be missing from a restored
     /// database, and registering a recorded message again would give all its guesses back.
