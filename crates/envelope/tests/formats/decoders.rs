@@ -45,7 +45,7 @@ proptest! {
 }
 
 /// Random bytes, or genuine ones with a few bytes replaced, removed or inserted.
-fn damaged(genuine: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
+pub fn damaged(genuine: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 0..4);
     let edited = edits.prop_map(move |edits| {
         let mut bytes = genuine.clone();

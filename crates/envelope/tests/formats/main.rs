@@ -5,6 +5,7 @@
 mod cbor_variants;
 mod decoders;
 mod door;
+mod door_decoders;
 mod golden;
 mod refusals;
 mod sample;

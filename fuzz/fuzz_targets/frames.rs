@@ -1,0 +1,8 @@
+//! See `bodies::frames`.
+#![no_main]
+
+#[path = "../bodies/door.rs"]
+#[allow(dead_code)]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::frames(bytes));
