@@ -317,3 +317,6 @@ fn party<Ot>(
     }?;
     Ok(with_ot(SigningParty::hollow(role, share, public)?, ot))
 }
+
+#[cfg(test)]
+mod tests;

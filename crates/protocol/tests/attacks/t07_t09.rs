@@ -332,3 +332,32 @@ fn t16_fifty_interleaved_sessions_do_not_mix() {
         }
     }
 }
+
+/// Sessions of one pair, message and context at the same time, and their second requests crossed: refused before any
+/// library call, so an innocent mix-up is never taken for an attack and bans nobody.
+#[test]
+fn t16_crossed_sessions_are_refused_without_a_ban() {
+    let mut world = World::new(19);
+    let (client, server) = world.dealt(Curve::Secp256k1);
+    let (message, root) = (text(Curve::Secp256k1, "the same"), DerivationPath::root());
+    let ceremony = world.ceremony(Op::Sign, Curve::Secp256k1);
+    let mut sessions = Vec::new();
+    for _ in 0..4 {
+        let (state, request) = start(&mut world, &ceremony, &client, &message);
+        let (answer, kept) = server_1(&mut world, &ceremony, &server, &message, &request);
+        let ClientStep::Send { request, state } = state.next(&answer).unwrap() else { panic!() };
+        sessions.push((state, request, kept.as_bytes().to_vec()));
+    }
+    for (i, (_, request, _)) in sessions.iter().enumerate() {
+        for (j, (_, _, kept)) in sessions.iter().enumerate().filter(|(j, _)| i != *j) {
+            let kept = Kept::from_bytes(kept.clone());
+            let refused = sign::server_2(&ceremony, &server, &message, &root, kept, request).err();
+            assert_eq!(refused, Some(Error::WrongSession), "{i} into {j}");
+        }
+    }
+    for (state, request, kept) in sessions {
+        let (answer, _) =
+            sign::server_2(&ceremony, &server, &message, &root, Kept::from_bytes(kept), &request).unwrap();
+        state.finish(&answer).unwrap();
+    }
+}
