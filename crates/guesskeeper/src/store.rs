@@ -322,3 +322,72 @@ fn signed(number: u64) -> i64 {
 fn unsigned(number: i64) -> Result<u64, sqlx::Error> {
     u64::try_from(number).map_err(|_| damaged())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::guess::{Event, apply};
+    use halfkey_envelope::entropy::{DangerSeededEntropy, random};
+
+    /// The counting statement is the only rule that stands twice, in SQL and in [`apply`]: whatever happens, both
+    /// say the same.
+    #[tokio::test]
+    async fn the_counting_statement_is_the_pure_rule() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("guesses.sqlite").display());
+        let store = Store::open(&url, [1; 16]).await.unwrap();
+        let entropy = &mut DangerSeededEntropy::new(5);
+        let rules = Rules { wrong_per_hour: u32::MAX, ..Rules::default() };
+        let (mut now, mut counted, mut refused) = (1_000, 0, 0);
+        for backup in 0..12u8 {
+            let max_guesses = 1 + u32::from(backup) % 10;
+            let fresh = Registration {
+                backup: BackupId::from_bytes([backup; 16]),
+                ver: Ver::from_bytes([backup; 16]),
+                state: State::Pending,
+                version: 1,
+                max_guesses,
+                attempts: 0,
+                wrong_before: 0,
+                not_before_ms: 0,
+                counted_at_ms: 0,
+                last_blinded: None,
+                ticket: None,
+                proven: false,
+            };
+            store.insert(&fresh, b"sealed", &[0; 32]).await.unwrap().unwrap();
+            let mut stands = fresh;
+            for _ in 0..40 {
+                let [element, kind, hours, minutes] = *random::<4>(entropy);
+                now += u64::from(hours) % 30 * 3_600_000 * u64::from(kind % 2) + u64::from(minutes) * 1_000;
+                let (blinded, ticket) = ([element % 4; 32], Ticket::generate(entropy));
+                let decided = apply(&stands, Event::Guess { blinded, ticket }, now, &rules);
+                let stored = store.count(&stands, &blinded, ticket, now, &rules).await.unwrap();
+                let overdue = stands.attempts >= max_guesses;
+                match (decided, stored) {
+                    (Ok(decided), Counted::Yes(stored, _)) => {
+                        assert_eq!(stored, decided);
+                        assert_eq!(store.load(stored.backup).await.unwrap().unwrap().registration, decided);
+                        (stands, counted) = (decided, counted + 1);
+                    }
+                    (Ok(repeat), Counted::No) => assert_eq!(repeat, stands, "a repeat is not counted"),
+                    (Err(_), Counted::No) => refused += 1,
+                    (decided, _) => panic!("SQL and rule differ: {decided:?}"),
+                }
+                if kind % 16 == 0
+                    && !overdue
+                    && let Some(ticket) = stands.ticket
+                {
+                    let shown = apply(&stands, Event::TagShown { ticket }, now, &rules).unwrap();
+                    if shown.version > stands.version {
+                        store.replace(&stands, &shown).await.unwrap().unwrap();
+                        stands = shown;
+                    }
+                }
+            }
+        }
+        assert!(counted > 50 && refused > 50, "both ways were taken: {counted} {refused}");
+        assert!(store.generation().await.unwrap() > counted, "every count raises the generation");
+    }
+}

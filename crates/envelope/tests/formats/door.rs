@@ -16,7 +16,10 @@ use halfkey_envelope::{
 };
 use serde_json::Value;
 
-use crate::vectors::{bytes, vectors};
+use crate::{
+    golden::golden,
+    vectors::{bytes, vectors},
+};
 
 const RECORD: &[u8] = b"a record";
 
@@ -283,4 +286,42 @@ fn print_password_door_vectors() {
         "derivations": derivations, "recovery_codes": codes.collect::<Vec<_>>(), "normalisation": normalisation,
     });
     std::fs::write(std::env::var("VECTORS_TO").unwrap(), serde_json::to_string_pretty(&all).unwrap() + "\n").unwrap();
+}
+
+/// Files of the first release, which must be read for ever.
+#[test]
+fn golden_messages_and_a_golden_coded_record_are_read() {
+    let request = golden("door-request-v1.bin");
+    let parsed = door::Request::from_bytes(&request).unwrap();
+    let door::Request::Evaluate { backup, .. } = &parsed else { panic!("an evaluation") };
+    assert_eq!(*backup, place().backup);
+    assert_eq!(parsed.to_bytes(), request);
+    let reply = golden("door-reply-v1.bin");
+    let parsed = door::Reply::from_bytes(&reply).unwrap();
+    let door::Reply::Status { status } = &parsed else { panic!("a status") };
+    assert_eq!((status.state, status.standing.remaining), (door::State::Active, 7));
+    assert_eq!(parsed.to_bytes(), reply);
+    let code =
+        RecoveryCode::parse(vectors("password-door.json")["recovery_codes"][0]["shown"].as_str().unwrap()).unwrap();
+    let Place { deployment, client, backup } = place();
+    let place = recovery_code::Place { deployment, client, backup };
+    let opened = recovery_code::open_record(&code, place, &golden("recovery-code-v1.bin")).unwrap();
+    assert_eq!(opened.as_slice(), RECORD);
+}
+
+/// Writes the golden files; run by hand, once for each new version of the format.
+#[test]
+#[ignore = "writes golden files, checks nothing"]
+fn write_golden_door_files() {
+    let folder = std::path::PathBuf::from(std::env::var("GOLDEN_TO").unwrap());
+    let sealed = door::Sealed { keeper: KeeperId::from_bytes([1; 8]), message: vec![2; 100].into() };
+    let request = door::Request::Evaluate { backup: place().backup, sealed };
+    let standing =
+        Standing { remaining: 7, not_before_ms: 1_763_800_060_000, locked: false, wrong: 3, back_up_anew: false };
+    let ver = Some(door::Ver::from_bytes([3; 16]));
+    let status = door::Status { state: door::State::Active, ver, proven: true, standing };
+    let coded = bytes(&vectors("password-door.json")["recovery_codes"][0]["sealed"]);
+    std::fs::write(folder.join("door-request-v1.bin"), request.to_bytes()).unwrap();
+    std::fs::write(folder.join("door-reply-v1.bin"), door::Reply::Status { status }.to_bytes()).unwrap();
+    std::fs::write(folder.join("recovery-code-v1.bin"), coded).unwrap();
 }

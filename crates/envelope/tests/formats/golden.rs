@@ -7,7 +7,7 @@ use halfkey_envelope::{Record, client_share, custodian, hash::sha256, hpke, wall
 
 use crate::{sample, vectors::repository};
 
-fn golden(name: &str) -> Vec<u8> {
+pub fn golden(name: &str) -> Vec<u8> {
     let directory = repository().join("tests/golden");
     let bytes = fs::read(directory.join(name)).unwrap();
     let manifest = fs::read_to_string(directory.join("MANIFEST.sha256")).unwrap();
