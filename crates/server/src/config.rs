@@ -103,6 +103,8 @@ pub struct Limits {
     pub concurrent_requests: usize,
     /// Steps of heavy arithmetic that wait for a processor before others are turned away.
     pub heavy_queue: usize,
+    /// The same for signatures and reshares.
+    pub quick_queue: usize,
 }
 
 impl Default for Limits {
@@ -120,6 +122,7 @@ impl Default for Limits {
             signatures: Rate::per_minute(300),
             concurrent_requests: 1024,
             heavy_queue: 64,
+            quick_queue: 1024,
         }
     }
 }
@@ -158,8 +161,11 @@ pub struct Config {
     pub data: PathBuf,
     /// `sqlite:PATH` or `postgres://…`; by default a file in the data folder.
     pub database: Option<String>,
-    /// Where the shred store lies; by default a file of its own in the data folder.
-    pub shred_store: Option<String>,
+    /// Where the copies of the shred store lie; by default one file in the data folder. `production` wants two.
+    pub shred_stores: Vec<String>,
+    /// Where kept state lies; by default a file of this node, which every start deletes. With several nodes the
+    /// address of the PostgreSQL server.
+    pub kept: Option<String>,
     /// What the apps call; in the descriptor. By default `http://` and the listening address.
     pub public_url: Option<String>,
     /// How careful.
@@ -194,7 +200,8 @@ impl Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data: data.into(),
             database: None,
-            shred_store: None,
+            shred_stores: Vec::new(),
+            kept: None,
             public_url: None,
             profile: Profile::default(),
             dangers: Dangers::default(),
@@ -224,10 +231,17 @@ impl Config {
         self.database.clone().unwrap_or_else(|| self.file("halfkey.db"))
     }
 
-    /// The address of the shred store.
+    /// The addresses of the shred store's copies.
     #[must_use]
-    pub fn shred_url(&self) -> String {
-        self.shred_store.clone().unwrap_or_else(|| self.file("shred.db"))
+    pub fn shred_urls(&self) -> Vec<String> {
+        if self.shred_stores.is_empty() { vec![self.file("shred.db")] } else { self.shred_stores.clone() }
+    }
+
+    /// The address of kept state: with PostgreSQL an unlogged table there, so that any node takes any step.
+    #[must_use]
+    pub fn kept_url(&self) -> String {
+        let shared = self.database.clone().filter(|url| url.starts_with("postgres"));
+        self.kept.clone().or(shared).unwrap_or_else(|| self.file("kept.db"))
     }
 
     fn file(&self, name: &str) -> String {
@@ -240,7 +254,7 @@ impl Config {
         if self.profile == Profile::Development {
             return Vec::new();
         }
-        let single = self.shred_store.is_none() && !self.dangers.single_shred_store;
+        let single = self.shred_stores.len() < 2 && !self.dangers.single_shred_store;
         [(!self.dangers.local_kms, "local_kms"), (single, "single_shred_store"), (self.allow_digest, "allow_digest")]
             .into_iter()
             .filter_map(|(refused, name)| refused.then_some(name))

@@ -1,6 +1,6 @@
 //! Why the server does not start, or an operator's command fails.
 
-use crate::{link::LinkError, store};
+use crate::{kms::KmsError, link::LinkError, store};
 
 /// Why the server does not start, or an operator's command fails.
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +24,12 @@ pub enum Error {
     /// A keeper answers, but not as one.
     #[error("the keeper gives no key")]
     NoKeeperKey,
+    /// The key service.
+    #[error("the key service")]
+    Kms(#[from] KmsError),
     /// Settings that `production` refuses unless they are named.
     #[error("refused in production: {}", .0.join(", "))]
     Unsafe(Vec<&'static str>),
-    /// The server's own keys do not open, or are not what this program writes.
-    #[error("the server's own keys cannot be used")]
-    Keys,
     /// The descriptor cannot be made.
     #[error("the descriptor cannot be made")]
     Descriptor(#[source] halfkey_protocol::error::Error),

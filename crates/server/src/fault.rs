@@ -11,7 +11,10 @@ use halfkey_protocol::{
     lifecycle::Refusal,
 };
 
-use crate::store::{Error as StoreError, What};
+use crate::{
+    kms::{KmsError, VaultError},
+    store::{Error as StoreError, What},
+};
 
 const RETRY_AFTER_MS: u64 = 1_000;
 
@@ -141,6 +144,27 @@ impl From<Refusal> for Fault {
             Refusal::Revoked => Self::new(ErrorId::DeviceRevoked, "the device was revoked"),
             Refusal::EvidenceConflict => Self::new(ErrorId::EnvelopeMismatch, "another envelope is stored"),
             _ => Self::new(ErrorId::ShareState, "the share pair is not in a state that allows this"),
+        }
+    }
+}
+
+impl From<KmsError> for Fault {
+    fn from(error: KmsError) -> Self {
+        match error {
+            KmsError::Unavailable { retry_after_ms } => {
+                Self::unavailable("the key service does not answer; nothing was lost", retry_after_ms)
+            }
+            error => Self::internal(&error),
+        }
+    }
+}
+
+impl From<VaultError> for Fault {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Store(error) => error.into(),
+            VaultError::Kms(error) => error.into(),
+            error => Self::internal(&error),
         }
     }
 }

@@ -2,22 +2,35 @@
 
 pub mod admin;
 mod app;
+mod backup;
+mod ceremony;
+mod challenge;
 pub mod clock;
 pub mod config;
+mod custodian;
+mod descriptor;
+mod door;
 mod error;
 mod fault;
 mod heavy;
 mod http;
 pub mod kept;
+mod keys;
 pub mod kms;
 mod link;
 pub mod openapi;
+mod recovery;
 mod routes;
+mod serve;
 pub mod shred;
+mod signer;
 mod status;
 pub mod store;
 
 pub use self::{
     app::{App, app},
+    descriptor::{Details, descriptor},
     error::Error,
+    link::LinkError,
+    serve::run,
 };

@@ -1,9 +1,18 @@
 //! What the server shows of its records. Statuses are derived from what it has checked itself; no request carries one
 //! (DESIGN.md 4, DECISIONS.md D31).
 
-use halfkey_api::{bytes::Hex, message};
+use halfkey_api::{
+    bytes::{Hex, HexBytes},
+    message::{self, BackupStatus, CurveStatus, MethodKeyStatement, MethodStatus, SigningSharePair, Wallet},
+};
+use halfkey_envelope::{id::ClientId, wallet::Curve};
+use halfkey_protocol::lifecycle::{PairState, Status, WalletState};
 
-use crate::store;
+use crate::{
+    app::Inner,
+    fault::Fault,
+    store::{self, Backup, SigningPair},
+};
 
 /// A device as its client sees it.
 pub(crate) fn device(device: store::Device) -> message::Device {
@@ -15,5 +24,104 @@ pub(crate) fn device(device: store::Device) -> message::Device {
         created_at: device.created_ms,
         last_seen_at: Some(device.seen_ms),
         revoked_at: device.revoked_ms,
+    }
+}
+
+/// Whether the client has a wallet on every curve.
+pub(crate) async fn has_wallet(app: &Inner, client: ClientId) -> Result<bool, Fault> {
+    let wallets = app.store.wallets(client).await?;
+    let made = |curve| wallets.iter().any(|wallet| wallet.curve == curve && wallet.state.is_some());
+    Ok(Curve::ALL.into_iter().all(made))
+}
+
+/// The client's wallets with their signing pairs.
+pub(crate) async fn wallets(app: &Inner, client: ClientId) -> Result<Vec<Wallet>, Fault> {
+    let pairs = app.store.signing_pairs(client).await?;
+    let wallets = app.store.wallets(client).await?.into_iter();
+    Ok(wallets.map(|wallet| shown_wallet(wallet, &pairs)).collect())
+}
+
+fn shown_wallet(wallet: store::Wallet, pairs: &[SigningPair]) -> Wallet {
+    let state = match wallet.state {
+        None => "creating",
+        Some(WalletState::Open) => "active",
+        Some(WalletState::Ejecting) => "ejecting",
+        Some(WalletState::Ejected) => "ejected",
+    };
+    let own = pairs.iter().filter(|pair| pair.share.wallet == wallet.id);
+    Wallet {
+        id: wallet.id,
+        curve: wallet.curve,
+        public_key: wallet.public_key.map(HexBytes),
+        state: state.to_owned(),
+        signing_share_pairs: own.filter_map(shown_pair).collect(),
+    }
+}
+
+/// A pair of which the server has not even stored its own half has no status, and is not shown.
+fn shown_pair(pair: &SigningPair) -> Option<SigningSharePair> {
+    let status = pair.pair.status()?;
+    Some(SigningSharePair {
+        id: pair.share.id,
+        device_id: pair.device,
+        status: status.as_str().to_owned(),
+        state: pair.pair.state.as_str().to_ascii_lowercase(),
+        generation: pair.pair.generation,
+        created_at: pair.pair.created_ms,
+    })
+}
+
+/// The client's backups, method by method: the active one, or a pending one where there is no active one.
+pub(crate) async fn backups(app: &Inner, client: ClientId) -> Result<BackupStatus, Fault> {
+    let backups = app.store.backups(client).await?;
+    let standing = |state: PairState| state.is_standing();
+    let mut methods: Vec<MethodStatus> =
+        backups.iter().filter(|backup| standing(backup.pair.state)).map(shown_backup).collect();
+    for backup in backups.iter().filter(|backup| backup.pair.state == PairState::Pending) {
+        if !methods.iter().any(|shown| shown.method == backup.method) {
+            methods.push(shown_backup(backup));
+        }
+    }
+    let wallets = has_wallet(app, client).await?;
+    let backed_up = wallets && backups.iter().any(is_completed);
+    Ok(BackupStatus { backed_up, methods })
+}
+
+/// Completed means: active, on every curve, with both halves proven to this server (DECISIONS.md D31).
+fn is_completed(backup: &Backup) -> bool {
+    let every_curve = Curve::ALL.into_iter().all(|curve| backup.shares.iter().any(|share| share.curve == curve));
+    backup.pair.state == PairState::Active && backup.pair.is_complete() && backup.pair.checked.proven && every_curve
+}
+
+fn shown_backup(backup: &Backup) -> MethodStatus {
+    let completed = is_completed(backup);
+    let status = backup.pair.status().map_or("", Status::as_str);
+    let curve = |share: &store::Share| CurveStatus {
+        curve: share.curve,
+        pair_id: share.id,
+        status: status.to_owned(),
+        proven: backup.pair.checked.proven,
+    };
+    let statement = match backup.statement.as_deref() {
+        Some("read_back") => Some(MethodKeyStatement::ReadBack),
+        Some("unread") => Some(MethodKeyStatement::Unread),
+        _ => None,
+    };
+    MethodStatus {
+        method: backup.method.clone(),
+        status: if completed { "completed" } else { "incomplete" }.to_owned(),
+        backup_id: Some(backup.id),
+        curves: backup.shares.iter().map(curve).collect(),
+        completed_at: backup.pair.activated_ms,
+        verified_at: backup.verified_ms,
+        asserted_method_key: statement,
+    }
+}
+
+/// The stored form of what a device states about the record at its method.
+pub(crate) const fn statement(statement: MethodKeyStatement) -> &'static str {
+    match statement {
+        MethodKeyStatement::ReadBack => "read_back",
+        MethodKeyStatement::Unread => "unread",
     }
 }

@@ -180,6 +180,16 @@ async fn malformed_bodies_get_typed_answers() {
         let answer = server.send(request).await;
         assert_eq!(&answer.refusal(), wanted, "{kind}: {}", &body[..body.len().min(80)]);
     }
+    for (query, wanted) in [
+        ("take=0", "INVALID_REQUEST"),
+        ("take=101", "INVALID_REQUEST"),
+        ("take=x", "INVALID_REQUEST"),
+        ("cursor=x", "INVALID_REQUEST"),
+        ("page=1", "INVALID_REQUEST"),
+    ] {
+        let path = format!("{}?{query}", route::CUSTODIAN_CLIENTS);
+        assert_eq!(server.call("GET", &path, &server.custodian_key, b"").await.refusal(), wanted, "{query}");
+    }
 }
 
 #[tokio::test]

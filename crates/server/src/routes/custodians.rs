@@ -3,13 +3,15 @@
 use axum::{Json, extract::State};
 use halfkey_api::{
     auth::prefix,
-    message::{CreateClient, CreatedClient, CreatedSession},
+    message::{ClientPage, ClientSummary, CreateClient, CreatedClient, CreatedSession},
     route,
 };
 use halfkey_envelope::{
     entropy::OsEntropy,
     id::{ApiKeyId, ClientId},
 };
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::{
     app::App,
@@ -17,13 +19,15 @@ use crate::{
     http::{
         auth::{AsCustodian, Unsigned, new_credential},
         body,
-        path::Id,
+        path::{Id, List},
     },
     openapi::Refused,
-    store::KeyOwner,
+    status,
+    store::{Client, KeyOwner},
 };
 
 const MAX_EXTERNAL_ID: usize = 128;
+const MAX_TAKE: u64 = 100;
 
 /// Make a client, with a session token and a client API key that are shown once.
 #[utoipa::path(
@@ -73,4 +77,69 @@ async fn open_session(app: &App, caller: &AsCustodian, client_id: ClientId) -> R
     let (client_session_token, digest) = new_credential(prefix::SESSION_TOKEN, &mut OsEntropy);
     let expires_at = app.store.open_session(caller.custodian, client_id, &digest, caller.now_ms).await?;
     Ok(CreatedSession { client_id, client_session_token, expires_at })
+}
+
+/// A page of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    /// From the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<String>,
+    /// At most 100, which is also the default.
+    #[param(minimum = 1, maximum = 100)]
+    take: Option<u64>,
+}
+
+/// The custodian's clients, oldest first.
+#[utoipa::path(
+    get, path = route::CUSTODIAN_CLIENTS, tag = "custodian", security(("custodian_key" = [])),
+    operation_id = "listClients", params(Page), responses((status = 200, body = ClientPage), Refused)
+)]
+pub(super) async fn list_clients(
+    State(app): State<App>,
+    caller: AsCustodian,
+    List(page): List<Page>,
+) -> Result<Json<ClientPage>, Fault> {
+    let take = page.take.unwrap_or(MAX_TAKE);
+    if !(1..=MAX_TAKE).contains(&take) {
+        return Err(Fault::field("take", "1 to 100"));
+    }
+    let after = page.cursor.map(|cursor| cursor.parse()).transpose();
+    let after = after.map_err(|_| Fault::field("cursor", "not a cursor of this list"))?;
+    let mut clients = app.store.clients(caller.custodian, after, take + 1).await?;
+    let more = clients.len() as u64 > take;
+    clients.truncate(usize::try_from(take).unwrap_or(usize::MAX));
+    let cursor = clients.last().filter(|_| more).map(|client| client.id.to_string());
+    let mut results = Vec::with_capacity(clients.len());
+    for client in clients {
+        results.push(summary(&app, client).await?);
+    }
+    Ok(Json(ClientPage { results, cursor }))
+}
+
+/// One client, with its backup status.
+#[utoipa::path(
+    get, path = route::CUSTODIAN_CLIENT, tag = "custodian", security(("custodian_key" = [])),
+    operation_id = "showClient", params(("client_id" = String, Path, format = "uuid")),
+    responses((status = 200, body = ClientSummary), Refused)
+)]
+pub(super) async fn show_client(
+    State(app): State<App>,
+    caller: AsCustodian,
+    Id(id): Id<ClientId>,
+) -> Result<Json<ClientSummary>, Fault> {
+    let client = app.store.client(caller.custodian, id).await?;
+    summary(&app, client).await.map(Json)
+}
+
+async fn summary(app: &App, client: Client) -> Result<ClientSummary, Fault> {
+    Ok(ClientSummary {
+        id: client.id,
+        external_id: client.external_id,
+        created_at: client.created_ms,
+        has_wallet: status::has_wallet(app, client.id).await?,
+        backup_status: status::backups(app, client.id).await?,
+    })
 }

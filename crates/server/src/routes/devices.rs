@@ -7,12 +7,15 @@ use halfkey_api::{
 };
 use halfkey_envelope::{entropy::OsEntropy, id::DeviceId};
 
+use halfkey_protocol::lifecycle::Force;
+
 use crate::{
     app::App,
     fault::Fault,
     http::{
-        auth::{AsClient, SignedByAnyKey},
+        auth::{AsClient, Signed, SignedByAnyKey},
         body,
+        path::Id,
     },
     openapi::{DeviceHeaders, Refused},
     status,
@@ -66,4 +69,20 @@ pub(super) async fn enrol(
 pub(super) async fn list(State(app): State<App>, caller: AsClient) -> Result<Json<Vec<Device>>, Fault> {
     let devices = app.store.devices(caller.client).await?;
     Ok(Json(devices.into_iter().map(status::device).collect()))
+}
+
+/// Revoke a device: it never signs again, and the server's halves of its pairs are erased.
+#[utoipa::path(
+    delete, path = route::DEVICE, tag = "devices", security(("client" = [])), operation_id = "revokeDevice",
+    params(("device_id" = String, Path, format = "uuid"), DeviceHeaders),
+    responses((status = 204), Refused)
+)]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    Id(device): Id<DeviceId>,
+    call: Signed<body::Empty>,
+) -> Result<StatusCode, Fault> {
+    let (client, by, now_ms) = (call.caller.client, Some(call.device.id), call.caller.now_ms);
+    app.store.revoke_device(client, by, device, Force::default(), now_ms).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,8 +1,15 @@
 //! One file for each thing that a caller can do.
 
+mod backups;
+mod ceremonies;
+mod client;
 mod custodians;
 mod devices;
+mod door;
 mod open;
+mod recoveries;
+mod verifications;
+mod wallets;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -10,12 +17,35 @@ use crate::app::App;
 
 /// What a custodian's API key opens.
 pub(crate) fn custodian() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(custodians::create_client)).routes(routes!(custodians::create_session))
+    OpenApiRouter::new()
+        .routes(routes!(custodians::create_client, custodians::list_clients))
+        .routes(routes!(custodians::show_client))
+        .routes(routes!(custodians::create_session))
 }
 
 /// What a client's credential opens; what changes anything needs a device's signature too.
 pub(crate) fn client() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(devices::enrol, devices::list))
+    OpenApiRouter::new()
+        .routes(routes!(client::show))
+        .routes(routes!(client::backup_status))
+        .routes(routes!(devices::enrol, devices::list))
+        .routes(routes!(devices::revoke))
+        .routes(routes!(wallets::begin))
+        .routes(routes!(ceremonies::step))
+        .routes(routes!(backups::begin))
+        .routes(routes!(backups::cancel))
+        .routes(routes!(backups::store_cipher_text, backups::read_cipher_text))
+        .routes(routes!(backups::commit))
+        .routes(routes!(backups::remove_method))
+        .routes(routes!(door::relay))
+        .routes(routes!(recoveries::begin, recoveries::list))
+        .routes(routes!(recoveries::show))
+        .routes(routes!(recoveries::cancel))
+        .routes(routes!(recoveries::read_cipher_text))
+        .routes(routes!(recoveries::prove_possession))
+        .routes(routes!(verifications::begin))
+        .routes(routes!(verifications::read_cipher_text))
+        .routes(routes!(verifications::prove))
 }
 
 /// What needs no credential.

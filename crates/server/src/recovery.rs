@@ -1,0 +1,209 @@
+//! The policy of recoveries (METHODS.md G): who waits how long, what is shown to whom, and the proof of possession that
+//! alone enrols a new device.
+
+use halfkey_api::{
+    bytes::Hex,
+    bytes::HexBytes,
+    context::possession,
+    error::ErrorId,
+    message::{self, BeginRecovery, PendingRecoveryPair, PossessionProven, ProvePossession},
+};
+use halfkey_envelope::{
+    entropy::{OsEntropy, random},
+    id::{ClientId, DeviceId, PairId, RecoveryId},
+    wallet::Curve,
+};
+use halfkey_protocol::proof::{self, Purpose, Statement};
+
+use crate::{
+    app::Inner,
+    challenge,
+    config::RecoveryPolicy,
+    fault::Fault,
+    http::auth::AsClient,
+    signer,
+    store::{Device, NewDevice, NewRecovery, OldDevices, Recovery, RecoveryState},
+};
+
+/// From when on the method may be opened: at once, unless another device was seen lately (DECISIONS.md D33).
+fn ready_ms(policy: &RecoveryPolicy, devices: &[Device], now_ms: u64) -> u64 {
+    let lately = |device: &Device| now_ms.saturating_sub(device.seen_ms) < policy.seen_within_ms;
+    let another = devices.iter().any(|device| device.revoked_ms.is_none() && lately(device));
+    if another { now_ms.saturating_add(policy.delay_ms) } else { now_ms }
+}
+
+/// Opens a recovery, or gives the one that this device key has open already.
+pub(crate) async fn begin(
+    app: &Inner,
+    caller: &AsClient,
+    key: &[u8; 32],
+    wanted: BeginRecovery,
+) -> Result<message::Recovery, Fault> {
+    let (client, now_ms) = (caller.client, caller.now_ms);
+    app.limit(&format!("recoveries:{client}"), app.config.limits.recoveries, now_ms).await?;
+    let policy = &app.config.recovery;
+    let ready_ms = ready_ms(policy, &app.store.devices(client).await?, now_ms);
+    let new = NewRecovery {
+        id: RecoveryId::generate(&mut OsEntropy, now_ms),
+        method: wanted.method,
+        device: NewDevice {
+            id: DeviceId::generate(&mut OsEntropy, now_ms),
+            public_key: *key,
+            platform: wanted.new_device.platform,
+            name: wanted.new_device.name,
+        },
+        old_devices: match wanted.old_devices {
+            message::OldDevices::Revoke => OldDevices::Revoke,
+            message::OldDevices::Keep => OldDevices::Keep,
+        },
+        nonce: *random::<32>(&mut OsEntropy),
+        pairs: Curve::ALL.map(|curve| (curve, PairId::generate(&mut OsEntropy, now_ms))).to_vec(),
+        ready_ms: Some(ready_ms),
+        expires_ms: ready_ms.saturating_add(policy.open_ms),
+    };
+    let begun = app.store.begin_recovery(client, &new, now_ms).await.map_err(|error| match error {
+        crate::store::Error::Unknown(crate::store::What::Backup | crate::store::What::Wallet) => {
+            Fault::new(ErrorId::NotBackedUp, "no committed backup by this method")
+        }
+        error => error.into(),
+    })?;
+    tracing::info!(%client, recovery = %begun.id, state = ?begun.state, "recovery asked for");
+    shown_to_its_device(app, client, begun).await
+}
+
+/// The recovery as everybody may see it who acts for the client.
+pub(crate) fn shown(recovery: &Recovery) -> message::Recovery {
+    message::Recovery {
+        id: recovery.id,
+        state: match recovery.state {
+            RecoveryState::Waiting => message::RecoveryState::Waiting,
+            RecoveryState::Ready => message::RecoveryState::Ready,
+            RecoveryState::Executing => message::RecoveryState::Executing,
+            RecoveryState::Completed => message::RecoveryState::Completed,
+            RecoveryState::Cancelled => message::RecoveryState::Cancelled,
+            RecoveryState::Expired => message::RecoveryState::Expired,
+            RecoveryState::Denied => message::RecoveryState::Denied,
+        },
+        method: recovery.method.clone(),
+        backup_id: recovery.backup,
+        waiting_until: (recovery.state == RecoveryState::Waiting).then_some(recovery.ready_ms),
+        expires_at: recovery.expires_ms,
+        created_at: recovery.created_ms,
+        device_name: recovery.device.name.clone(),
+        nonce: None,
+        pairs: Vec::new(),
+    }
+}
+
+/// With what only the device that asks gets to know.
+async fn shown_to_its_device(app: &Inner, client: ClientId, recovery: Recovery) -> Result<message::Recovery, Fault> {
+    let mut shown = shown(&recovery);
+    let wallets = app.store.wallets(client).await?;
+    for pair in &recovery.pairs {
+        let wallet = wallets.iter().find(|wallet| wallet.id == pair.wallet);
+        let public_key = wallet.and_then(|wallet| wallet.public_key.clone());
+        shown.pairs.push(PendingRecoveryPair {
+            wallet_id: pair.wallet,
+            curve: pair.curve,
+            pair_id: pair.pair,
+            // The slot of a new device has never had a pair before.
+            generation: 1,
+            from_pair_id: pair.from,
+            public_key: HexBytes(public_key.ok_or(Fault::internal(&"a wallet without a public key"))?),
+        });
+    }
+    shown.nonce = Some(Hex(recovery.nonce));
+    Ok(shown)
+}
+
+/// Why a recovery may not be used now; `None` if it may.
+pub(crate) fn refused(recovery: &Recovery, now_ms: u64) -> Option<Fault> {
+    match recovery.state {
+        RecoveryState::Ready | RecoveryState::Executing => None,
+        RecoveryState::Waiting => Some(
+            Fault::new(ErrorId::RecoveryWaiting, "the recovery waits")
+                .retry_after(recovery.ready_ms.saturating_sub(now_ms)),
+        ),
+        RecoveryState::Denied => Some(Fault::new(ErrorId::RecoveryDenied, "the policy denied the recovery")),
+        _ => Some(Fault::new(ErrorId::ShareState, "the recovery is over")),
+    }
+}
+
+/// A recovery of this very device key that the policy has let through.
+pub(crate) async fn must_be_open(
+    app: &Inner,
+    caller: &AsClient,
+    key: &[u8; 32],
+    id: RecoveryId,
+) -> Result<Recovery, Fault> {
+    let recovery = app.store.recovery(caller.client, id, caller.now_ms).await?;
+    if recovery.device.public_key != *key {
+        return Err(Fault::not_found());
+    }
+    refused(&recovery, caller.now_ms).map_or(Ok(recovery), Err)
+}
+
+/// Verifies the proof of knowledge of every client half, and enrols the new device.
+pub(crate) async fn prove_possession(
+    app: &Inner,
+    caller: &AsClient,
+    key: &[u8; 32],
+    id: RecoveryId,
+    proven: ProvePossession,
+) -> Result<PossessionProven, Fault> {
+    let (client, now_ms) = (caller.client, caller.now_ms);
+    let recovery = must_be_open(app, caller, key, id).await?;
+    let challenge = proven.challenge.0;
+    challenge::take(app, client, key, challenge::Purpose::Possession(id), &challenge, now_ms).await?;
+    let backup = app.store.backup(client, recovery.backup).await?;
+    let context = possession(app.deployment, client, id, &recovery.nonce, key, &proven.one_time_key.0);
+    if !proven.proofs.iter().map(|proof| proof.curve).eq(Curve::ALL) {
+        return Err(Fault::field("proofs", "one for each curve, in their order"));
+    }
+    for (share, proof) in backup.shares.iter().zip(&proven.proofs) {
+        let public = share.public.as_ref().ok_or(Fault::internal(&"a backup without its public side"))?;
+        let public = signer::record(share.curve, public)?;
+        let statement =
+            Statement { purpose: Purpose::Possession, context: &context, pair: share.id, nonce: &challenge };
+        proof::verify(&statement, &public.client_point(), &proof.proof.0)?;
+    }
+    let (recovery, _) = app.store.prove_possession(client, id, now_ms).await?;
+    tracing::info!(%client, recovery = %id, device = %recovery.device.id, "possession proven");
+    let device_id = recovery.device.id;
+    Ok(PossessionProven { device_id, recovery: shown_to_its_device(app, client, recovery).await? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Profile;
+
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+    fn device(seen_ms: u64, revoked_ms: Option<u64>) -> Device {
+        Device {
+            id: DeviceId::from_bytes([1; 16]),
+            client: ClientId::from_bytes([2; 16]),
+            public_key: [3; 32],
+            platform: "linux".to_owned(),
+            name: "x".to_owned(),
+            recovery: None,
+            created_ms: 0,
+            seen_ms,
+            revoked_ms,
+        }
+    }
+
+    #[test]
+    fn a_recovery_waits_while_another_device_is_in_use() {
+        let (production, now) = (RecoveryPolicy::of(Profile::Production), 100 * DAY_MS);
+        let ready = |devices: &[Device]| ready_ms(&production, devices, now);
+        assert_eq!(ready(&[]), now);
+        assert_eq!(ready(&[device(now, None)]), now + DAY_MS);
+        assert_eq!(ready(&[device(now - 30 * DAY_MS + 1, None)]), now + DAY_MS);
+        assert_eq!(ready(&[device(now - 30 * DAY_MS, None)]), now);
+        assert_eq!(ready(&[device(now, Some(now))]), now, "a revoked device does not count");
+        let development = RecoveryPolicy::of(Profile::Development);
+        assert_eq!(ready_ms(&development, &[device(now, None)], now), now);
+    }
+}

@@ -1,0 +1,153 @@
+//! Making, reading back and removing backups. What makes one `completed` is in [`commit`]: proofs for both halves that
+//! this server verified, and nothing that a request says.
+
+use axum::{Json, extract::State, http::StatusCode};
+use halfkey_api::{
+    bytes::{Base64, Hex},
+    message::{BackupBegun, BackupReceipt, BeginBackup, CipherText, CommitBackup, PendingBackupPair, StoreCipherText},
+    route,
+};
+use halfkey_envelope::{
+    entropy::OsEntropy,
+    id::{BackupId, PairId},
+    wallet::{Curve, Method},
+};
+use halfkey_protocol::lifecycle::Force;
+
+use crate::{
+    app::App,
+    backup,
+    ceremony::nonce,
+    challenge,
+    fault::Fault,
+    http::{auth::Signed, body, path::Id},
+    openapi::{DeviceHeaders, Refused},
+};
+
+const MAX_ENVELOPE: usize = 16 * 1024;
+
+/// Begin a backup: takes the slot's lease and makes a pending pair on every curve.
+#[utoipa::path(
+    post, path = route::BACKUPS, tag = "backups", security(("client" = [])), operation_id = "beginBackup",
+    params(DeviceHeaders), request_body = BeginBackup, responses((status = 200, body = BackupBegun), Refused)
+)]
+pub(super) async fn begin(
+    State(app): State<App>,
+    call: Signed<body::Json<BeginBackup>>,
+) -> Result<Json<BackupBegun>, Fault> {
+    let body::Json(BeginBackup { method }) = call.body;
+    let (client, now_ms) = (call.caller.client, call.caller.now_ms);
+    must_be_offered(&method)?;
+    app.limit(&format!("backups:{client}"), app.config.limits.backups, now_ms).await?;
+    let id = BackupId::generate(&mut OsEntropy, now_ms);
+    let pairs = Curve::ALL.map(|curve| (curve, PairId::generate(&mut OsEntropy, now_ms)));
+    let begun = app.store.begin_backup(client, call.device.id, &method, id, &pairs, now_ms).await?;
+    Ok(Json(BackupBegun {
+        backup_id: begun.backup,
+        generation: begun.generation,
+        nonce: Hex(nonce::of_backup(&app, client, &call.device.public_key, begun.backup)),
+        expires_at: begun.deadline_ms,
+        pairs: begun
+            .shares
+            .into_iter()
+            .map(|share| PendingBackupPair {
+                wallet_id: share.wallet,
+                curve: share.curve,
+                pair_id: share.pair,
+                from_pair_id: share.from,
+            })
+            .collect(),
+    }))
+}
+
+/// An exit kit needs its own ceremony with the export key, which this version does not have.
+fn must_be_offered(method: &Method) -> Result<(), Fault> {
+    if *method == Method::Exit { Err(Fault::field("method", "not offered by this deployment")) } else { Ok(()) }
+}
+
+/// Give up a pending backup.
+#[utoipa::path(
+    delete, path = route::BACKUP, tag = "backups", security(("client" = [])), operation_id = "cancelBackup",
+    params(("backup_id" = String, Path, format = "uuid"), DeviceHeaders), responses((status = 204), Refused)
+)]
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Id(id): Id<BackupId>,
+    call: Signed<body::Empty>,
+) -> Result<StatusCode, Fault> {
+    app.store.cancel_backup(call.caller.client, call.device.id, id, call.caller.now_ms).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Upload the envelope, once, while the backup is pending.
+#[utoipa::path(
+    put, path = route::BACKUP_CIPHER_TEXT, tag = "backups", security(("client" = [])),
+    operation_id = "storeCipherText", params(("backup_id" = String, Path, format = "uuid"), DeviceHeaders),
+    request_body = StoreCipherText, responses((status = 204), Refused)
+)]
+pub(super) async fn store_cipher_text(
+    State(app): State<App>,
+    Id(id): Id<BackupId>,
+    call: Signed<body::LargeJson<StoreCipherText>>,
+) -> Result<StatusCode, Fault> {
+    let body::LargeJson(StoreCipherText { cipher_text, sealed_record }) = call.body;
+    for (name, bytes) in [("cipherText", Some(&cipher_text)), ("sealedRecord", sealed_record.as_ref())] {
+        if bytes.is_some_and(|Base64(bytes)| bytes.is_empty() || bytes.len() > MAX_ENVELOPE) {
+            return Err(Fault::field(name, "1 byte to 16 KiB"));
+        }
+    }
+    let (client, now_ms) = (call.caller.client, call.caller.now_ms);
+    backup::check_header(&app, client, id, &cipher_text.0).await?;
+    let record = sealed_record.as_ref().map(|Base64(bytes)| bytes.as_slice());
+    app.store.store_envelope(client, call.device.id, id, &cipher_text.0, record, now_ms).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Read the pending envelope back, with a challenge for the proofs made from it.
+#[utoipa::path(
+    get, path = route::BACKUP_CIPHER_TEXT, tag = "backups", security(("client" = [])),
+    operation_id = "readCipherText", params(("backup_id" = String, Path, format = "uuid"), DeviceHeaders),
+    responses((status = 200, body = CipherText), Refused)
+)]
+pub(super) async fn read_cipher_text(
+    State(app): State<App>,
+    Id(id): Id<BackupId>,
+    call: Signed<body::Empty>,
+) -> Result<Json<CipherText>, Fault> {
+    backup::must_be_pending_of(&app, &call.caller, &call.device, id).await?;
+    let purpose = challenge::Purpose::Commit(id);
+    backup::cipher_text(&app, &call.caller, &call.device.public_key, id, purpose).await.map(Json)
+}
+
+/// The acknowledgements of both sides: the pairs become Active and the predecessor Retired, in one transaction.
+#[utoipa::path(
+    post, path = route::BACKUP_COMMIT, tag = "backups", security(("client" = [])), operation_id = "commitBackup",
+    params(("backup_id" = String, Path, format = "uuid"), DeviceHeaders), request_body = CommitBackup,
+    responses((status = 200, body = BackupReceipt), Refused)
+)]
+pub(super) async fn commit(
+    State(app): State<App>,
+    Id(id): Id<BackupId>,
+    call: Signed<body::Json<CommitBackup>>,
+) -> Result<Json<BackupReceipt>, Fault> {
+    let body::Json(commit) = call.body;
+    backup::commit(&app, &call.caller, &call.device, id, commit).await.map(Json)
+}
+
+/// Remove a method. Refused where it would leave the wallet without an active pair or the last proven backup.
+#[utoipa::path(
+    delete, path = route::BACKUP_METHOD, tag = "backups", security(("client" = [])), operation_id = "removeMethod",
+    params(("method" = String, Path), DeviceHeaders), responses((status = 204), Refused)
+)]
+pub(super) async fn remove_method(
+    State(app): State<App>,
+    Id(method): Id<Method>,
+    call: Signed<body::Empty>,
+) -> Result<StatusCode, Fault> {
+    let (client, now_ms) = (call.caller.client, call.caller.now_ms);
+    let removed = app.store.remove_method(client, call.device.id, &method, Force::default(), now_ms).await?;
+    if let (Some(backup), Method::Password) = (removed, &method) {
+        app.close_password_door(backup).await;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,121 @@
+//! Recoveries: asked for and proven by the new device's key, listed and cancelled by the client's others.
+
+use axum::{Json, extract::State, http::StatusCode};
+use halfkey_api::{
+    message::{BeginRecovery, CipherText, PossessionProven, ProvePossession, Recovery, RecoveryList},
+    route,
+};
+use halfkey_envelope::id::RecoveryId;
+
+use super::devices;
+use crate::{
+    app::App,
+    backup, challenge,
+    fault::Fault,
+    http::{
+        auth::{AsClient, SignedByAnyKey},
+        body,
+        path::Id,
+    },
+    openapi::{DeviceHeaders, Refused},
+    recovery,
+    store::EndedBy,
+};
+
+const MAX_LISTED: u64 = 100;
+
+/// Open a recovery, signed by the new device's key. Asking again with the same key gives the one that is open.
+#[utoipa::path(
+    post, path = route::RECOVERIES, tag = "recoveries", security(("client" = [])), operation_id = "beginRecovery",
+    params(DeviceHeaders), request_body = BeginRecovery, responses((status = 200, body = Recovery), Refused)
+)]
+pub(super) async fn begin(
+    State(app): State<App>,
+    call: SignedByAnyKey<body::Json<BeginRecovery>>,
+) -> Result<Json<Recovery>, Fault> {
+    let body::Json(wanted) = call.body;
+    devices::check(&wanted.new_device)?;
+    if wanted.new_device.public_key.0 != call.key {
+        return Err(Fault::field("newDevice.publicKey", "not the key that signed the call"));
+    }
+    recovery::begin(&app, &call.caller, &call.key, wanted).await.map(Json)
+}
+
+/// The client's recoveries, newest first.
+#[utoipa::path(
+    get, path = route::RECOVERIES, tag = "recoveries", security(("client" = [])), operation_id = "listRecoveries",
+    responses((status = 200, body = RecoveryList), Refused)
+)]
+pub(super) async fn list(State(app): State<App>, caller: AsClient) -> Result<Json<RecoveryList>, Fault> {
+    let recoveries = app.store.recoveries(caller.client, MAX_LISTED, caller.now_ms).await?;
+    Ok(Json(RecoveryList { results: recoveries.iter().map(recovery::shown).collect() }))
+}
+
+/// One recovery.
+#[utoipa::path(
+    get, path = route::RECOVERY, tag = "recoveries", security(("client" = [])), operation_id = "showRecovery",
+    params(("recovery_id" = String, Path, format = "uuid")), responses((status = 200, body = Recovery), Refused)
+)]
+pub(super) async fn show(
+    State(app): State<App>,
+    Id(id): Id<RecoveryId>,
+    caller: AsClient,
+) -> Result<Json<Recovery>, Fault> {
+    let recovery = app.store.recovery(caller.client, id, caller.now_ms).await?;
+    Ok(Json(recovery::shown(&recovery)))
+}
+
+/// Cancel a recovery: any enrolled device may, and the device that asked. After a proof of possession the backup is
+/// frozen.
+#[utoipa::path(
+    post, path = route::RECOVERY_CANCEL, tag = "recoveries", security(("client" = [])),
+    operation_id = "cancelRecovery", params(("recovery_id" = String, Path, format = "uuid"), DeviceHeaders),
+    responses((status = 204), Refused)
+)]
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Id(id): Id<RecoveryId>,
+    call: SignedByAnyKey<body::Empty>,
+) -> Result<StatusCode, Fault> {
+    let (client, now_ms) = (call.caller.client, call.caller.now_ms);
+    let recovery = app.store.recovery(client, id, now_ms).await?;
+    let own = recovery.device.public_key == call.key;
+    let by = match (&call.device, own) {
+        (Some(device), _) => device.id,
+        (None, true) => recovery.device.id,
+        (None, false) => return call.enrolled().map(|_| StatusCode::NO_CONTENT),
+    };
+    app.store.end_recovery(client, id, EndedBy::Device(by), now_ms).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The envelope with a challenge, inside a recovery that the policy has let through.
+#[utoipa::path(
+    get, path = route::RECOVERY_CIPHER_TEXT, tag = "recoveries", security(("client" = [])),
+    operation_id = "readRecoveryCipherText", params(("recovery_id" = String, Path, format = "uuid"), DeviceHeaders),
+    responses((status = 200, body = CipherText), Refused)
+)]
+pub(super) async fn read_cipher_text(
+    State(app): State<App>,
+    Id(id): Id<RecoveryId>,
+    call: SignedByAnyKey<body::Empty>,
+) -> Result<Json<CipherText>, Fault> {
+    let recovery = recovery::must_be_open(&app, &call.caller, &call.key, id).await?;
+    let purpose = challenge::Purpose::Possession(id);
+    backup::cipher_text(&app, &call.caller, &call.key, recovery.backup, purpose).await.map(Json)
+}
+
+/// Proof of possession of every client half: enrols the new device.
+#[utoipa::path(
+    post, path = route::RECOVERY_POSSESSION, tag = "recoveries", security(("client" = [])),
+    operation_id = "provePossession", params(("recovery_id" = String, Path, format = "uuid"), DeviceHeaders),
+    request_body = ProvePossession, responses((status = 200, body = PossessionProven), Refused)
+)]
+pub(super) async fn prove_possession(
+    State(app): State<App>,
+    Id(id): Id<RecoveryId>,
+    call: SignedByAnyKey<body::Json<ProvePossession>>,
+) -> Result<Json<PossessionProven>, Fault> {
+    let body::Json(proven) = call.body;
+    recovery::prove_possession(&app, &call.caller, &call.key, id, proven).await.map(Json)
+}
