@@ -44,6 +44,22 @@ impl AuditHead {
 }
 
 impl Store {
+    /// Appends an entry that no other verb writes, in a transaction of its own.
+    ///
+    /// # Errors
+    /// The database's own trouble.
+    pub async fn note(
+        &self,
+        subject: [u8; 16],
+        kind: &str,
+        entry: serde_json::Value,
+        now_ms: u64,
+    ) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        self.log(&mut tx, subject, kind, entry, now_ms).await?;
+        tx.commit().await
+    }
+
     /// Appends an entry to the subject's chain. Call it last: it holds the chain until the transaction ends.
     pub(super) async fn log(
         &self,

@@ -30,6 +30,23 @@ pub struct Event {
 }
 
 impl Store {
+    /// Tells the custodian of something that no other verb tells, in a transaction of its own.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] client; the database's own trouble.
+    pub async fn notify(
+        &self,
+        client: ClientId,
+        kind: &str,
+        payload: serde_json::Value,
+        now_ms: u64,
+    ) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        let custodian = self.hold_client(&mut tx, client).await?;
+        self.tell(&mut tx, custodian, client, kind, payload, now_ms).await?;
+        tx.commit().await
+    }
+
     /// Logs `kind` in the client's chain and tells the client's custodian of it.
     pub(super) async fn tell(
         &self,
