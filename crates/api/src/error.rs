@@ -7,6 +7,8 @@ macro_rules! error_ids {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal;)*) => {
         /// What went wrong, stable across versions and languages.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+        // The description cannot read a literal that a macro passes to serde; the names are the same.
+        #[schema(rename_all = "SCREAMING_SNAKE_CASE")]
         #[non_exhaustive]
         pub enum ErrorId {$(
             $(#[$doc])*

@@ -76,7 +76,7 @@ pub(crate) async fn relay(
         tell(app, caller.client, backup, &answer.standing, caller.now_ms).await?;
     }
     match reply {
-        Reply::Answer { .. } => Ok(DoorAnswer { frame: Base64(reply.to_bytes()) }),
+        Reply::Answer { answer } => Ok(DoorAnswer { frame: Base64(answer.to_bytes()) }),
         Reply::Refused { reason } => Err(refused(reason)),
         _ => Err(Fault::internal(&"the guesskeeper answers another question")),
     }

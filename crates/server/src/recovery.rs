@@ -96,7 +96,11 @@ pub(crate) fn shown(recovery: &Recovery) -> message::Recovery {
 }
 
 /// With what only the device that asks gets to know.
-async fn shown_to_its_device(app: &Inner, client: ClientId, recovery: Recovery) -> Result<message::Recovery, Fault> {
+pub(crate) async fn shown_to_its_device(
+    app: &Inner,
+    client: ClientId,
+    recovery: Recovery,
+) -> Result<message::Recovery, Fault> {
     let mut shown = shown(&recovery);
     let wallets = app.store.wallets(client).await?;
     for pair in &recovery.pairs {

@@ -100,7 +100,9 @@ async fn every_part_of_a_call_is_under_the_signature() {
         let later = (server.now_ms() + 1).to_string();
         r.headers_mut().insert(TIMESTAMP_HEADER, later.parse().unwrap());
     });
-    with("two keys", &|r| drop(r.headers_mut().append(DEVICE_KEY_HEADER, user.public_hex().parse().unwrap())));
+    with("two keys", &|r| {
+        r.headers_mut().append(DEVICE_KEY_HEADER, user.public_hex().parse().unwrap());
+    });
     with("upper case", &|r| {
         drop(r.headers_mut().insert(DEVICE_KEY_HEADER, user.public_hex().to_uppercase().parse().unwrap()))
     });

@@ -85,8 +85,7 @@ pub(crate) async fn step(app: App, call: Signed<Bytes>) -> Result<Vec<u8>, Fault
         _ => Err(mismatch()),
     }?;
     let answer = cbor::to_vec(&reply.into_answer(step, session));
-    let label = core::str::from_utf8(ANSWER).unwrap_or_default();
-    Ok(answer_key.seal_answer(label, &answer, &mut OsEntropy))
+    Ok(answer_key.seal_answer(ANSWER, &answer, &mut OsEntropy))
 }
 
 fn parse(plaintext: &[u8]) -> Result<CeremonyRequest, Fault> {
@@ -179,12 +178,14 @@ impl Turn {
         device_keys(&self.device)
     }
 
-    /// Keeps `state` for the step after this one, under a session of its own.
+    /// Keeps `state` for the step after this one. The first step makes the session; every later one has taken its row,
+    /// and so has the right to its name.
     pub(crate) async fn keep(&self, state: &[u8]) -> Result<Next, Fault> {
         let now_ms = self.caller.now_ms;
         let operation = operation(self.request.op);
+        let fresh = || SessionId::generate(&mut OsEntropy, now_ms);
         let kept = KeptSession {
-            session: SessionId::generate(&mut OsEntropy, now_ms),
+            session: self.request.session.filter(|_| !self.is_first()).unwrap_or_else(fresh),
             client: self.caller.client,
             device_key: self.device.public_key,
             operation: operation.to_owned(),
@@ -196,6 +197,11 @@ impl Turn {
         };
         let resume = self.app.kept()?.put(&kept, state, &mut OsEntropy, now_ms).await?;
         Ok(Next { session: kept.session, resume })
+    }
+
+    /// Whether no step comes before this one.
+    const fn is_first(&self) -> bool {
+        matches!((self.request.op, self.request.step), (Op::Sign, 0) | (Op::CreateWallet | Op::Backup | Op::Recover, 1))
     }
 
     /// One session at a time where a slot changes; signatures may run side by side.

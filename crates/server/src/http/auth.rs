@@ -50,7 +50,6 @@ pub(crate) struct AsCustodian {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AsClient {
     pub(crate) client: ClientId,
-    pub(crate) custodian: CustodianId,
     /// Where the call came from, if that is known.
     pub(crate) address: Option<IpAddr>,
     /// The one "now" of this request.
@@ -77,12 +76,10 @@ pub(crate) async fn custodians(State(app): State<App>, mut request: Request, nex
 pub(crate) async fn clients(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, Fault> {
     let (now_ms, address) = (app.now_ms(), address(&app, &request));
     let client = match bearer(request.headers()) {
-        Some((Kind::Session, digest)) => {
-            app.store.touch_session(&digest, now_ms).await.map(|client| (client.id, client.custodian))
-        }
+        Some((Kind::Session, digest)) => app.store.touch_session(&digest, now_ms).await.map(|client| client.id),
         Some((Kind::Client, digest)) => match app.store.authenticate_key(&digest).await {
             Ok(key) => match key.owner {
-                KeyOwner::Client { custodian, client } => Ok((client, custodian)),
+                KeyOwner::Client { client, .. } => Ok(client),
                 KeyOwner::Custodian(_) => Err(StoreError::Unknown(What::Credential)),
             },
             Err(error) => Err(error),
@@ -90,8 +87,8 @@ pub(crate) async fn clients(State(app): State<App>, mut request: Request, next: 
         _ => Err(StoreError::Unknown(What::Credential)),
     };
     match client {
-        Ok((client, custodian)) => {
-            request.extensions_mut().insert(AsClient { client, custodian, address, now_ms });
+        Ok(client) => {
+            request.extensions_mut().insert(AsClient { client, address, now_ms });
             Ok(next.run(request).await)
         }
         Err(error) => refuse(&app, error, address, now_ms).await,
@@ -213,6 +210,21 @@ impl<P: FromBody> FromRequest<App> for Signed<P> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Fault> {
         SignedByAnyKey::from_request(request, app).await?.enrolled()
+    }
+}
+
+/// The key that signed a call which need not be signed; a signature that is there must be good.
+pub(crate) struct MaybeSigned(pub(crate) Option<[u8; 32]>);
+
+impl FromRequest<App> for MaybeSigned {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Fault> {
+        if !request.headers().contains_key(SIGNATURE_HEADER) {
+            return Ok(Self(None));
+        }
+        let signed = SignedByAnyKey::<body::Empty>::from_request(request, app).await?;
+        Ok(Self(Some(signed.key)))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     backup, challenge,
     fault::Fault,
     http::{
-        auth::{AsClient, SignedByAnyKey},
+        auth::{AsClient, MaybeSigned, SignedByAnyKey},
         body,
         path::Id,
     },
@@ -51,7 +51,7 @@ pub(super) async fn list(State(app): State<App>, caller: AsClient) -> Result<Jso
     Ok(Json(RecoveryList { results: recoveries.iter().map(recovery::shown).collect() }))
 }
 
-/// One recovery.
+/// One recovery. Signed by the device key that asked, the answer has what only that device gets to know.
 #[utoipa::path(
     get, path = route::RECOVERY, tag = "recoveries", security(("client" = [])), operation_id = "showRecovery",
     params(("recovery_id" = String, Path, format = "uuid")), responses((status = 200, body = Recovery), Refused)
@@ -60,9 +60,15 @@ pub(super) async fn show(
     State(app): State<App>,
     Id(id): Id<RecoveryId>,
     caller: AsClient,
+    MaybeSigned(key): MaybeSigned,
 ) -> Result<Json<Recovery>, Fault> {
     let recovery = app.store.recovery(caller.client, id, caller.now_ms).await?;
-    Ok(Json(recovery::shown(&recovery)))
+    match key {
+        Some(key) if key == recovery.device.public_key => {
+            recovery::shown_to_its_device(&app, caller.client, recovery).await.map(Json)
+        }
+        _ => Ok(Json(recovery::shown(&recovery))),
+    }
 }
 
 /// Cancel a recovery: any enrolled device may, and the device that asked. After a proof of possession the backup is
