@@ -1,6 +1,6 @@
 //! Key generation between a device and the server, two round trips on either curve (PROTOCOL.md 4.5).
 //!
-//! secp256k1: `dkls23`'s four phases. Ed25519: FROST's key generation behind a hash commitment of the client, because
+//! secp256k1: the library's four phases. Ed25519: FROST's key generation behind a hash commitment of the client, because
 //! FROST alone lets the last mover choose its polynomial after seeing the other's. The session id is
 //! `H(context ‖ client's 32 bytes ‖ server's 32 bytes)`, so neither side chooses it alone (PROTOCOL.md 2 trap 6).
 

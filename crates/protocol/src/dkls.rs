@@ -67,6 +67,12 @@ pub(crate) struct Ot {
 #[derive(Serialize, Deserialize)]
 struct Fragment(K256Scalar);
 
+impl Drop for Fragment {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
 /// Round 2, without the proof (trap 1).
 #[derive(Serialize, Deserialize)]
 struct Commitments {

@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 /// The largest message of any ceremony: the ECDSA key generation needs 148 KB, doubled and rounded up.
 pub const MAX_MESSAGE: usize = 384 * 1024;
 const VERSION: u8 = 1;
+/// Longer than any secret structure of a library: the OT state of a share has 52 KB.
+const SECRET_LEN: usize = 64 * 1024;
 
 /// The step that a message or a kept state belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +103,8 @@ pub(crate) struct Blob {
 
 impl Blob {
     pub(crate) fn new(library: &str, value: &impl Serialize) -> Result<Self> {
-        let data = postcard::to_allocvec(value).map_err(|_| Error::Internal)?;
+        // Every secret structure fits: a vector that grows would leave copies of its old contents behind.
+        let data = postcard::to_extend(value, Vec::with_capacity(SECRET_LEN)).map_err(|_| Error::Internal)?;
         Ok(Self { library: library.to_owned(), data: data.into() })
     }
 
