@@ -133,3 +133,46 @@ async fn copy_when_idle(postgres: &Postgres, from: &str, to: &str) -> String {
     }
     panic!("somebody stays connected");
 }
+
+async fn attempts(url: &str) -> i64 {
+    let pool = sqlx::PgPool::connect(url).await.unwrap();
+    let attempts = sqlx::query_scalar("SELECT attempts FROM guesskeeper.registration").fetch_one(&pool).await.unwrap();
+    pool.close().await;
+    attempts
+}
+
+/// As `kill_9_between_count_and_answer_gives_no_guess_back` of the crate, on PostgreSQL: the anchor's next file is a pipe
+/// that nobody reads, and the process is killed while it waits there, its count committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_between_count_and_answer_on_postgresql() {
+    let postgres = Postgres::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let url = postgres.url();
+    let registered = {
+        let process = node(folder.path(), None, &url);
+        Arc::new(Door::at(&process).register_active(1, RIGHT).await)
+    };
+    let pipe = folder.path().join("elsewhere/anchor.next");
+    for round in 1..=8 {
+        let process = node(folder.path(), None, &url);
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let guess = tokio::spawn({
+            let (registered, door) = (Arc::clone(&registered), Door::at(&process));
+            async move { door.cheap_guess(&registered).await }
+        });
+        while attempts(&url).await < round {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert!(!guess.is_finished(), "no answer before the anchor");
+        process.kill();
+        assert_eq!(guess.await.unwrap().unwrap_err().0, None, "the line broke");
+        std::fs::remove_file(&pipe).unwrap();
+        assert_eq!(attempts(&url).await, round);
+    }
+    let process = node(folder.path(), None, &url);
+    let mut answered = 0;
+    for _ in 0..5 {
+        answered += usize::from(Door::at(&process).cheap_guess(&registered).await.is_ok());
+    }
+    assert_eq!(answered, 2, "eight of ten were lost with their process, none came back");
+}
