@@ -35,3 +35,17 @@ fn a_rekey_keeps_key_and_chain_code_and_moves_the_halves() {
     world.sign(&new_client, &new_server, &text(Curve::Secp256k1, "again")).unwrap();
     assert!(world.sign(&new_client, &server, &text(Curve::Secp256k1, "mixed")).is_err());
 }
+
+/// A client keeps its state across awaits on any executor.
+#[test]
+fn client_states_can_move_between_threads() {
+    fn sends<T: Send + 'static>() {}
+    sends::<halfkey_protocol::dkg::Client>();
+    sends::<halfkey_protocol::dkg::ClientSecond>();
+    sends::<halfkey_protocol::sign::Client>();
+    sends::<halfkey_protocol::sign::ClientStep>();
+    sends::<rekey::Client>();
+    sends::<rekey::ClientSecond>();
+    sends::<halfkey_protocol::reshare::Dealer>();
+    sends::<halfkey_protocol::SigningParty>();
+}
