@@ -1,6 +1,8 @@
 //! A server in this process, on a private SQLite database and a clock that stands still until it is moved.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+pub mod phone;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
