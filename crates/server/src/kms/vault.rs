@@ -48,7 +48,7 @@ pub struct Rewrapped {
     pub after: Option<PairId>,
 }
 
-/// By the wrapped form: the data key, and until when it may stay.
+/// By the wrapped form and the context's digest: the data key, and until when it may stay.
 type Cached = HashMap<Vec<u8>, (Arc<DataKey>, u64)>;
 
 /// Seals and opens the server's and the custodian's halves.
@@ -129,23 +129,25 @@ impl Vault {
 
     async fn data_key(&self, wrapped: &[u8], context: &HalfContext, now_ms: u64) -> Result<Arc<DataKey>, VaultError> {
         let may_stay = context.purpose == Purpose::Signing && self.signing_life_ms > 0;
-        if may_stay && let Some(key) = self.cached(wrapped, now_ms) {
+        let encryption = EncryptionContext::of_half(context);
+        let name = [wrapped, encryption.digest().as_slice()].concat();
+        if may_stay && let Some(key) = self.cached(&name, now_ms) {
             return Ok(key);
         }
-        let key = Arc::new(self.kms.unwrap(wrapped, &EncryptionContext::of_half(context)).await?);
+        let key = Arc::new(self.kms.unwrap(wrapped, &encryption).await?);
         if may_stay && let Ok(mut cached) = self.cached.lock() {
             cached.retain(|_, (_, until_ms)| now_ms < *until_ms);
             if cached.len() < MAX_CACHED {
                 let until_ms = now_ms.saturating_add(self.signing_life_ms);
-                cached.insert(wrapped.to_vec(), (Arc::clone(&key), until_ms));
+                cached.insert(name, (Arc::clone(&key), until_ms));
             }
         }
         Ok(key)
     }
 
-    fn cached(&self, wrapped: &[u8], now_ms: u64) -> Option<Arc<DataKey>> {
+    fn cached(&self, name: &[u8], now_ms: u64) -> Option<Arc<DataKey>> {
         let cached = self.cached.lock().ok()?;
-        cached.get(wrapped).filter(|(_, until_ms)| now_ms < *until_ms).map(|(key, _)| Arc::clone(key))
+        cached.get(name).filter(|(_, until_ms)| now_ms < *until_ms).map(|(key, _)| Arc::clone(key))
     }
 
     /// Walks at most `take` halves after `after` and brings their data keys under the newest key version. Idempotent;
