@@ -97,17 +97,23 @@ async fn open_recovery(
     method: &Method,
     revoke: Option<bool>,
 ) -> Result<Option<(Device, Recovery)>> {
-    let Some(device) = device::load(port, BlobSlot::Pending).await? else { return Ok(None) };
-    let Some(Underway::Recovery(Some(id), by, revokes)) = &device.underway else { return Ok(None) };
-    if device.client != client || by != method || revoke.is_some_and(|revoke| revoke != *revokes) {
+    let Some(mut device) = device::load(port, BlobSlot::Pending).await? else { return Ok(None) };
+    let Some(Underway::Recovery(id, by, revokes)) = device.underway.clone() else { return Ok(None) };
+    if device.client != client || by != *method || revoke.is_some_and(|revoke| revoke != revokes) {
         return Ok(None);
     }
-    match read(port, &device, *id).await {
-        Ok(recovery) if is_over(recovery.state) => Ok(None),
-        Ok(recovery) => Ok(Some((device, recovery))),
-        Err(error) if call_not_found(&error) => Ok(None),
-        Err(error) => Err(error),
+    if let Some(id) = id {
+        match read(port, &device, id).await {
+            Ok(recovery) if is_over(recovery.state) => return Ok(None),
+            Ok(recovery) if recovery.state == RecoveryState::Completed => return Ok(Some((device, recovery))),
+            Ok(_) => {}
+            Err(error) if call_not_found(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        }
     }
+    // Asked again with the same key, the server gives the recovery that this key has open, with its nonce and pairs.
+    let recovery = ask(port, &mut device, method, revokes).await?;
+    Ok(Some((device, recovery)))
 }
 
 fn call_not_found(error: &Error) -> bool {
@@ -133,17 +139,30 @@ async fn begin(
     old_devices: OldDevices,
 ) -> Result<(Device, Recovery)> {
     let revoke = old_devices == OldDevices::Revoke;
-    let underway = |id| Underway::Recovery(id, method.clone(), revoke);
-    let mut device = Device::new(client, DeviceKey::generate(&mut port.entropy()), underway(None));
+    let underway = Underway::Recovery(None, method.clone(), revoke);
+    let mut device = Device::new(client, DeviceKey::generate(&mut port.entropy()), underway);
     device.one_time = Some(random::<32>(&mut port.entropy()));
     device.backups = current.map(|current| current.backups).unwrap_or_default();
     device::save(port, BlobSlot::Pending, &device).await?;
-    let body = BeginRecovery { method: method.clone(), new_device: create::enrolment(port, &device.key), old_devices };
+    let recovery = ask(port, &mut device, method, revoke).await?;
+    Ok((device, recovery))
+}
+
+/// The request itself; its id is stored.
+async fn ask(port: &Port, device: &mut Device, method: &Method, revoke: bool) -> Result<Recovery> {
+    let body = BeginRecovery {
+        method: method.clone(),
+        new_device: create::enrolment(port, &device.key),
+        old_devices: if revoke { OldDevices::Revoke } else { OldDevices::Keep },
+    };
     let call = Call::new(port, "POST", route::RECOVERIES.to_owned()).signed(&device.key);
     let recovery: Recovery = call.json(&body)?.fetch().await?;
-    device.underway = Some(underway(Some(recovery.id)));
-    device::save(port, BlobSlot::Pending, &device).await?;
-    Ok((device, recovery))
+    let underway = Some(Underway::Recovery(Some(recovery.id), method.clone(), revoke));
+    if device.underway != underway {
+        device.underway = underway;
+        device::save(port, BlobSlot::Pending, device).await?;
+    }
+    Ok(recovery)
 }
 
 async fn proceed(

@@ -78,11 +78,9 @@ async fn resume_recovery(port: &Port, pending: Device, id: Option<RecoveryId>) -
         port.delete_blob(BlobSlot::Pending).await?;
         return Ok(Resumed::RecoveryCompleted);
     }
-    let read = match id {
-        // The server may have opened it; without its id it expires there unused.
-        None => Err(Error::RecoveryOver),
-        Some(id) => recover::read(port, &pending, id).await,
-    };
+    // Without an id the next `recover_wallet` asks again with the same key.
+    let Some(id) = id else { return Ok(Resumed::Nothing) };
+    let read = recover::read(port, &pending, id).await;
     let recovery = match read {
         Ok(recovery) => recovery,
         Err(error) if is_gone(&error) => return discard_recovery(port).await,
@@ -107,7 +105,7 @@ async fn resume_recovery(port: &Port, pending: Device, id: Option<RecoveryId>) -
 }
 
 fn is_gone(error: &Error) -> bool {
-    matches!(error, Error::RecoveryOver) || call::is_refused(error, halfkey_api::error::ErrorId::NotFound)
+    call::is_refused(error, halfkey_api::error::ErrorId::NotFound)
 }
 
 async fn discard_recovery(port: &Port) -> Result<Resumed> {
