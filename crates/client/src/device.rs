@@ -5,6 +5,7 @@
 
 use halfkey_envelope::{
     cbor,
+    entropy::Entropy,
     id::{BackupId, ClientId, DeploymentId, DeviceId, PairId, RecoveryId, WalletId},
     seal::{Magic, OpenError, SealKey, Sealed, seal},
     wallet::{Curve, Method},
@@ -311,10 +312,15 @@ impl Header {
 }
 
 /// The sealed blob of a slot.
-fn to_blob(device: &Device, key: &SealKey, slot: BlobSlot, port: &Port) -> Vec<u8> {
-    let deployment = port.setting.deployment.id();
+fn to_blob(
+    device: &Device,
+    key: &SealKey,
+    slot: BlobSlot,
+    deployment: DeploymentId,
+    entropy: &mut dyn Entropy,
+) -> Vec<u8> {
     let header = cbor::to_vec(&Header::new(deployment, slot));
-    seal(key, MAGIC, &header, &device.to_bytes(deployment), &mut port.entropy())
+    seal(key, MAGIC, &header, &device.to_bytes(deployment), entropy)
 }
 
 /// Opens a blob that must be of this deployment and slot.
@@ -365,7 +371,8 @@ pub(crate) async fn save(port: &Port, slot: BlobSlot, device: &Device) -> Result
         Some(key) => key,
         None => make_wrapping_key(port).await?,
     };
-    let blob = to_blob(device, &SealKey::from_bytes(key), slot, port);
+    let deployment = port.setting.deployment.id();
+    let blob = to_blob(device, &SealKey::from_bytes(key), slot, deployment, &mut port.entropy());
     port.write_blob(slot, blob).await
 }
 
@@ -402,4 +409,124 @@ pub(crate) async fn promote(port: &Port, mut device: Device) -> Result<()> {
     port.release_store().await?;
     saved?;
     port.delete_blob(BlobSlot::Pending).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use halfkey_envelope::{entropy::DangerSeededEntropy, hash::sha256};
+    use halfkey_protocol::{Signs, party::danger_deal};
+
+    use super::*;
+
+    const DEPLOYMENT: DeploymentId = DeploymentId::from_bytes([1; 16]);
+
+    fn key() -> SealKey {
+        SealKey::from_bytes(Zeroizing::new([0x4b; 32]))
+    }
+
+    /// Every field has a value of its own.
+    fn sample() -> Device {
+        let mut entropy = DangerSeededEntropy::new(7);
+        let share = |curve: Curve, entropy: &mut DangerSeededEntropy| {
+            let (client, _) = danger_deal(curve, entropy).unwrap();
+            let (wallet, pair) =
+                (WalletId::from_bytes([curve.code(); 16]), PairId::from_bytes([0x10 + curve.code(); 16]));
+            let mut share = Share::new(curve, wallet, pair, 3, &client).unwrap();
+            share.banned = curve == Curve::Ed25519;
+            share
+        };
+        let known = |byte, method| KnownBackup {
+            method,
+            backup: BackupId::from_bytes([byte; 16]),
+            generation: u64::from(byte),
+            digest: [byte; 32].into(),
+        };
+        Device {
+            client: ClientId::from_bytes([2; 16]),
+            key: DeviceKey::from_bytes(&[3; 32]),
+            id: Some(DeviceId::from_bytes([4; 16])),
+            one_time: Some(Zeroizing::new([5; 32])),
+            shares: Curve::ALL.into_iter().map(|curve| share(curve, &mut entropy)).collect(),
+            backups: vec![known(6, Method::Password), known(7, Method::RecoveryCode)],
+            underway: Some(Underway::Backup(known(8, Method::Password))),
+        }
+    }
+
+    fn blob(slot: BlobSlot) -> Vec<u8> {
+        to_blob(&sample(), &key(), slot, DEPLOYMENT, &mut DangerSeededEntropy::new(8))
+    }
+
+    fn assert_is_sample(device: &Device) {
+        let sample = sample();
+        assert_eq!((device.client, device.id), (sample.client, sample.id));
+        assert_eq!(device.key.public(), sample.key.public());
+        assert_eq!(device.one_time.as_deref(), sample.one_time.as_deref());
+        assert_eq!((&device.backups, &device.underway), (&sample.backups, &sample.underway));
+        for curve in Curve::ALL {
+            let (have, want) = (device.share(curve).unwrap(), sample.share(curve).unwrap());
+            assert_eq!((have.wallet, have.pair, have.generation), (want.wallet, want.pair, want.generation));
+            assert_eq!(have.banned, want.banned);
+            assert_eq!(have.party().unwrap().public(), want.party().unwrap().public());
+        }
+    }
+
+    #[test]
+    fn the_blob_of_the_first_release_opens_for_ever() {
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+        let bytes = std::fs::read(golden.join("device-v1.bin")).unwrap();
+        let manifest = std::fs::read_to_string(golden.join("MANIFEST.sha256")).unwrap();
+        let line = format!("{}  device-v1.bin", hex::encode(sha256(&bytes)));
+        assert!(manifest.lines().any(|have| have == line), "not the file that the manifest lists");
+        assert_is_sample(&from_blob(&bytes, &key(), BlobSlot::Current, DEPLOYMENT).unwrap());
+    }
+
+    #[test]
+    fn every_kind_of_work_that_is_under_way_comes_back() {
+        let recovery = RecoveryId::from_bytes([9; 16]);
+        for underway in [
+            None,
+            Some(Underway::Create),
+            Some(Underway::Recovery(None, Method::RecoveryCode, true)),
+            Some(Underway::Recovery(Some(recovery), Method::Password, false)),
+        ] {
+            let mut device =
+                Device::new(ClientId::from_bytes([2; 16]), DeviceKey::from_bytes(&[3; 32]), Underway::Create);
+            device.underway = underway.clone();
+            let blob = to_blob(&device, &key(), BlobSlot::Pending, DEPLOYMENT, &mut DangerSeededEntropy::new(9));
+            let opened = from_blob(&blob, &key(), BlobSlot::Pending, DEPLOYMENT).unwrap();
+            assert_eq!((opened.underway, opened.one_time.is_none(), opened.shares.len()), (underway, true, 0));
+        }
+    }
+
+    #[test]
+    fn a_blob_opens_for_its_key_slot_and_deployment_only_and_says_what_is_wrong() {
+        let refused = |bytes: &[u8], key: &SealKey, slot, deployment| from_blob(bytes, key, slot, deployment).err();
+        let good = blob(BlobSlot::Current);
+        let (here, slot) = (DEPLOYMENT, BlobSlot::Current);
+        let other = SealKey::from_bytes(Zeroizing::new([0x4c; 32]));
+        assert_eq!(refused(&good, &other, slot, here), Some(StorageReason::WrappingKey));
+        assert_eq!(refused(&good, &key(), BlobSlot::Pending, here), Some(StorageReason::Damaged));
+        let elsewhere = DeploymentId::from_bytes([9; 16]);
+        assert_eq!(refused(&good, &key(), slot, elsewhere), Some(StorageReason::OtherOwner));
+        let newer = [b"HKD2".as_slice(), &good[4..]].concat();
+        assert_eq!(refused(&newer, &key(), slot, here), Some(StorageReason::NewerVersion));
+        assert_eq!(refused(b"", &key(), slot, here), Some(StorageReason::Damaged));
+        for end in [4, 40, good.len() - 1] {
+            assert_eq!(refused(&good[..end], &key(), slot, here), Some(StorageReason::Damaged), "{end}");
+        }
+        for at in (0..good.len()).step_by(7) {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            assert!(refused(&bad, &key(), slot, here).is_some(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_later_version_inside_is_refused_as_such() {
+        let mut contents = sample().to_bytes(DEPLOYMENT).to_vec();
+        assert_eq!(contents[2], VERSION, "the version is the first value");
+        contents[2] = VERSION + 1;
+        assert_eq!(Device::from_bytes(&contents, DEPLOYMENT).err(), Some(StorageReason::NewerVersion));
+    }
 }
