@@ -1,0 +1,189 @@
+//! `halfkey admin …`: what an operator does on the server's machine.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+use halfkey_cli::output::to_stdout;
+use halfkey_envelope::{
+    frame,
+    id::{ApiKeyId, CustodianId},
+    keeper::{Answer, Request, decode_answer, encode_request},
+};
+use halfkey_protocol::descriptor::{HpkePublic, Keeper};
+use halfkey_server::{App, Details, admin, clock::SystemClock, config::KeeperAddress};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    time::timeout,
+};
+
+use crate::{logging, serve::Place};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Administration, on the server's machine
+#[derive(Args)]
+pub struct AdminArgs {
+    #[command(subcommand)]
+    command: AdminCommand,
+}
+
+#[derive(Subcommand)]
+enum AdminCommand {
+    /// Make a custodian (a tenant) and print its API key, once
+    CreateCustodian {
+        #[command(flatten)]
+        place: Place,
+        /// For lists and logs
+        #[arg(long)]
+        name: String,
+        /// Print exactly one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the custodians
+    Custodians {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Print a further API key of a custodian, once
+    CreateKey {
+        #[command(flatten)]
+        place: Place,
+        /// As `custodians` lists it
+        #[arg(long, value_name = "ID")]
+        custodian: CustodianId,
+        /// Print exactly one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke an API key at once
+    RevokeKey {
+        #[command(flatten)]
+        place: Place,
+        /// Whose key it is
+        #[arg(long, value_name = "ID")]
+        custodian: CustodianId,
+        /// As it was printed when it was made
+        #[arg(long, value_name = "ID")]
+        key: ApiKeyId,
+    },
+    /// Write the deployment descriptor: the keys and policies that apps compile in and trust
+    Descriptor {
+        #[command(flatten)]
+        place: Place,
+        /// Where the apps reach the server
+        #[arg(long)]
+        url: String,
+        /// The file to write
+        #[arg(long, value_name = "FILE", default_value = "descriptor.json")]
+        out: PathBuf,
+        /// Print exactly one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub async fn run(args: AdminArgs) -> Result<()> {
+    logging::start("warn", false);
+    match args.command {
+        AdminCommand::CreateCustodian { place, name, json } => create_custodian(&place, &name, json).await,
+        AdminCommand::Custodians { place } => custodians(&place).await,
+        AdminCommand::CreateKey { place, custodian, json } => create_key(&place, custodian, json).await,
+        AdminCommand::RevokeKey { place, custodian, key } => revoke_key(&place, custodian, key).await,
+        AdminCommand::Descriptor { place, url, out, json } => descriptor(&place, url, &out, json).await,
+    }
+}
+
+async fn open(place: &Place) -> Result<App> {
+    let mut config = place.config();
+    config.guesskeeper = Some(KeeperAddress::Unix(socket(place, "guesskeeper")));
+    Ok(App::open_for_admin(config, Arc::new(SystemClock)).await?)
+}
+
+fn socket(place: &Place, kind: &str) -> PathBuf {
+    place.keeper_folder(kind).with_added_extension("sock")
+}
+
+async fn create_custodian(place: &Place, name: &str, as_json: bool) -> Result<()> {
+    let app = open(place).await?;
+    let (custodian, key) = admin::create_custodian(&app, name).await?;
+    print_key(custodian, key.id, &key.key, as_json);
+    Ok(())
+}
+
+async fn create_key(place: &Place, custodian: CustodianId, as_json: bool) -> Result<()> {
+    let app = open(place).await?;
+    let key = admin::create_key(&app, custodian).await?;
+    print_key(custodian, key.id, &key.key, as_json);
+    Ok(())
+}
+
+fn print_key(custodian: CustodianId, id: ApiKeyId, key: &str, as_json: bool) {
+    if as_json {
+        to_stdout(&json!({ "custodianId": custodian, "keyId": id, "key": key }).to_string());
+        return;
+    }
+    to_stdout(&format!("custodian {custodian}"));
+    to_stdout(&format!("key id    {id}"));
+    to_stdout(&format!("API key   {key}"));
+    to_stdout("The key is shown this once; only its hash is kept.");
+}
+
+async fn custodians(place: &Place) -> Result<()> {
+    let app = open(place).await?;
+    for custodian in admin::custodians(&app).await? {
+        to_stdout(&format!("{}  {}", custodian.id, custodian.name));
+    }
+    Ok(())
+}
+
+async fn revoke_key(place: &Place, custodian: CustodianId, key: ApiKeyId) -> Result<()> {
+    admin::revoke_key(&open(place).await?, custodian, key).await?;
+    to_stdout(&format!("key {key} is revoked"));
+    Ok(())
+}
+
+async fn descriptor(place: &Place, url: String, out: &Path, as_json: bool) -> Result<()> {
+    let app = open(place).await?;
+    let keeper = ask_keeper(&socket(place, "keeper")).await?;
+    let details = Details { server_url: Some(url), keeper: Some(keeper), ..Details::default() };
+    let signed = halfkey_server::descriptor(&app, details).await?;
+    std::fs::write(out, signed.to_json()?)?;
+    let deployment = app.deployment();
+    if as_json {
+        to_stdout(&json!({ "deployment": deployment, "file": out }).to_string());
+        return Ok(());
+    }
+    to_stdout(&format!("{}: the descriptor of deployment {deployment}.", out.display()));
+    to_stdout("Compile it into the app; an app never fetches it from the server.");
+    Ok(())
+}
+
+/// The passkey door's long-term key, from its own socket. The server must be running: it runs the doors.
+async fn ask_keeper(socket: &Path) -> Result<Keeper> {
+    let away = || format!("the keeper does not answer on {}: is `halfkey serve` running?", socket.display());
+    let ask = async {
+        let mut stream = UnixStream::connect(socket).await.ok()?;
+        stream.write_all(&frame::encode(&encode_request(&Request::Info)).ok()?).await.ok()?;
+        let (mut decoder, mut buffer) = (frame::Decoder::new(), [0u8; 1024]);
+        loop {
+            if let Some(answer) = decoder.next_frame().ok()? {
+                return decode_answer(&answer).ok();
+            }
+            let read = stream.read(&mut buffer).await.ok().filter(|read| *read > 0)?;
+            decoder.push(&buffer[..read]);
+        }
+    };
+    match timeout(Duration::from_secs(10), ask).await {
+        Ok(Some(Answer::Info(info))) => {
+            Ok(Keeper { key_id: info.key_id, hpke: HpkePublic(*info.public_key.as_bytes()) })
+        }
+        _ => Err(away().into()),
+    }
+}

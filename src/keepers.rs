@@ -1,0 +1,227 @@
+//! `halfkey keeper` and `halfkey guesskeeper`: the two doors, each a process of its own with its own folder and keys.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use clap::{ArgGroup, Args, Subcommand};
+use halfkey_cli::output::to_stdout;
+use halfkey_envelope::frame::LinkKey;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    sync::watch,
+    time::{sleep, timeout},
+};
+use zeroize::Zeroizing;
+
+use crate::logging;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Run the passkey door: stateless, made for an enclave
+///
+/// In this version it has a sealing root and a long-term key, and shows its evidence (`insecure-dev` only). It does not
+/// release passkey stanzas yet.
+#[derive(Args)]
+#[command(group(ArgGroup::new("where").required(true).args(["socket", "listen"])))]
+pub struct KeeperArgs {
+    /// Its own folder, 0700: holds the sealing root
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Listen on this Unix socket (0600)
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Listen on this loopback TCP address
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<std::net::SocketAddr>,
+    /// End when standard input is closed
+    #[arg(long)]
+    stop_on_stdin_close: bool,
+}
+
+/// Run the password door: every guess is counted before it is evaluated
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct GuesskeeperArgs {
+    #[command(flatten)]
+    settings: GuesskeeperSettings,
+    #[command(subcommand)]
+    command: Option<GuesskeeperCommand>,
+}
+
+#[derive(Subcommand)]
+enum GuesskeeperCommand {
+    /// Accept a restored older database, once per generation: at most 3 guesses stay for each user
+    Restore(GuesskeeperSettings),
+}
+
+#[derive(Args)]
+struct GuesskeeperSettings {
+    /// Its own folder, 0700: holds its keys and, by default, its databases
+    #[arg(long, value_name = "DIR", default_value = "halfkey-guesskeeper")]
+    data: PathBuf,
+    /// Listen on this Unix socket (0600)
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Listen on this TCP address, under the link key
+    #[arg(long, value_name = "ADDRESS", requires = "link_key_file", conflicts_with = "socket")]
+    listen: Option<String>,
+    /// 32 bytes, hex, the same at both ends; a file that only its owner can read
+    #[arg(long, value_name = "FILE")]
+    link_key_file: Option<PathBuf>,
+    /// The counters: `sqlite:PATH` or `postgres://…` [default: a file in the folder]
+    #[arg(long, value_name = "URL", env = "HALFKEY_GUESSKEEPER_DATABASE", hide_env_values = true)]
+    database: Option<String>,
+    /// The shred store: another database [default: a file in the folder]
+    #[arg(long, value_name = "URL", env = "HALFKEY_GUESSKEEPER_SHRED", hide_env_values = true)]
+    shred_store: Option<String>,
+    /// The generation anchor, best on another volume [default: beside the folder]
+    #[arg(long, value_name = "FILE")]
+    anchor: Option<PathBuf>,
+    /// End when standard input is closed
+    #[arg(long)]
+    stop_on_stdin_close: bool,
+    /// How much to log
+    #[arg(long, value_name = "LEVEL", default_value = "warn", env = "HALFKEY_LOG")]
+    log: String,
+}
+
+pub async fn keeper(args: KeeperArgs) -> Result<()> {
+    logging::start("warn", false);
+    let listen = match (args.socket, args.listen) {
+        (Some(path), _) => halfkey_keeper::Listen::Unix(path),
+        (None, Some(address)) => halfkey_keeper::Listen::Loopback(address),
+        (None, None) => return Err("give --socket or --listen".into()),
+    };
+    let mut config = halfkey_keeper::Config::new(listen, args.data);
+    config.stop_on_stdin_close = args.stop_on_stdin_close;
+    Ok(halfkey_keeper::run(config).await?)
+}
+
+pub async fn guesskeeper(args: GuesskeeperArgs) -> Result<()> {
+    match args.command {
+        Some(GuesskeeperCommand::Restore(settings)) => {
+            logging::start(&settings.log, false);
+            let report = halfkey_guesskeeper::restore(&settings.config()?).await?;
+            to_stdout(&format!("{report:?}"));
+            Ok(())
+        }
+        None => {
+            logging::start(&args.settings.log, false);
+            Ok(halfkey_guesskeeper::run(args.settings.config()?).await?)
+        }
+    }
+}
+
+impl GuesskeeperSettings {
+    fn config(self) -> Result<halfkey_guesskeeper::Config> {
+        let listen = match (self.socket, self.listen, self.link_key_file) {
+            (Some(path), _, _) => halfkey_guesskeeper::Listen::Unix(path),
+            (None, Some(address), Some(key)) => halfkey_guesskeeper::Listen::Tcp(address, link_key(&key)?),
+            _ => halfkey_guesskeeper::Listen::Unix(self.data.join("socket")),
+        };
+        let mut config = halfkey_guesskeeper::Config::new(self.data, listen);
+        config.database = self.database;
+        config.shred = self.shred_store;
+        config.anchor = self.anchor;
+        config.stop_with_stdin = self.stop_on_stdin_close;
+        Ok(config)
+    }
+}
+
+/// A link key from a file that only its owner can read.
+pub fn link_key(path: &Path) -> Result<LinkKey> {
+    use std::os::unix::fs::PermissionsExt;
+    let shown = path.display();
+    if std::fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+        return Err(format!("{shown} can be read by others: chmod 0600").into());
+    }
+    let text = Zeroizing::new(std::fs::read_to_string(path)?);
+    let mut key = Zeroizing::new([0u8; 32]);
+    hex::decode_to_slice(text.trim(), key.as_mut()).map_err(|_| format!("{shown} does not hold 64 hex digits"))?;
+    Ok(LinkKey::from_bytes(key))
+}
+
+/// A keeper that `halfkey serve` started, and starts again if it ends.
+pub struct Supervised {
+    pub socket: PathBuf,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+const START: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Supervised {
+    /// Starts `halfkey KIND` with a folder and a socket of its own and waits until it is ready.
+    pub async fn start(kind: &'static str, folder: &Path, extra: Vec<String>) -> Result<Self> {
+        let socket = folder.with_added_extension("sock");
+        let (data, at) = (folder.display().to_string(), socket.display().to_string());
+        let mut arguments = vec![kind.to_owned(), "--data".to_owned(), data, "--socket".to_owned(), at];
+        arguments.push("--stop-on-stdin-close".to_owned());
+        arguments.extend(extra);
+        let child = spawn(&arguments).await?;
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(supervise(kind, arguments, child, stopped));
+        Ok(Self { socket, stop, task })
+    }
+
+    /// Stops it and waits for its end.
+    pub async fn stop(self) {
+        let _gone = self.stop.send(true);
+        if self.task.await.is_err() {
+            tracing::warn!("a keeper's supervisor did not end well");
+        }
+    }
+}
+
+async fn supervise(kind: &'static str, arguments: Vec<String>, mut child: Child, mut stopped: watch::Receiver<bool>) {
+    loop {
+        // Waiting would close the child's standard input, and that is what tells it to stop.
+        let stdin = child.stdin.take();
+        tokio::select! {
+            status = child.wait() => tracing::error!(kind, ?status, "keeper ended; starting it again"),
+            _ = stopped.changed() => {
+                drop(stdin);
+                return end(kind, child).await;
+            }
+        }
+        loop {
+            sleep(PAUSE).await;
+            if *stopped.borrow() {
+                return;
+            }
+            match spawn(&arguments).await {
+                Ok(again) => break child = again,
+                Err(error) => tracing::error!(kind, %error, "keeper does not start"),
+            }
+        }
+    }
+}
+
+async fn end(kind: &str, mut child: Child) {
+    if timeout(STOP, child.wait()).await.is_err() {
+        tracing::warn!(kind, "keeper did not stop by itself");
+        if let Err(error) = child.kill().await {
+            tracing::warn!(kind, %error, "keeper could not be stopped");
+        }
+    }
+}
+
+async fn spawn(arguments: &[String]) -> Result<Child> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let stdout = child.stdout.take().ok_or("no standard output")?;
+    let mut line = String::new();
+    let read = timeout(START, BufReader::new(stdout).read_line(&mut line)).await;
+    let ready = matches!(read, Ok(Ok(_))) && line.contains("\"ready\":true");
+    if ready { Ok(child) } else { Err(format!("halfkey {} did not get ready", arguments[0]).into()) }
+}

@@ -1,0 +1,166 @@
+//! `halfkey serve`.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use clap::{Args, ValueEnum};
+use halfkey_cli::output::to_stderr;
+use halfkey_server::config::{Config, KeeperAddress, Profile};
+
+use crate::{
+    keepers::{Supervised, link_key},
+    logging,
+};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Run the server, and its two keepers unless they run elsewhere
+///
+/// The first start makes the deployment: its id, its keys (files of mode 0600 in the data folder) and a SQLite database.
+/// Then make a custodian (`halfkey admin create-custodian`) and the deployment descriptor that apps compile in
+/// (`halfkey admin descriptor`).
+#[derive(Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub place: Place,
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
+    listen: SocketAddr,
+    /// What the apps call, for messages; the descriptor has the binding one
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// The passkey door runs elsewhere: `unix:PATH`, or `tcp:HOST:PORT` under the link key
+    #[arg(long, value_name = "ADDRESS")]
+    keeper: Option<String>,
+    /// The password door runs elsewhere: `unix:PATH`, or `tcp:HOST:PORT` under the link key
+    #[arg(long, value_name = "ADDRESS")]
+    guesskeeper: Option<String>,
+    /// 32 bytes, hex, the same at both ends of a tcp link; a file that only its owner can read
+    #[arg(long, value_name = "FILE")]
+    link_key_file: Option<PathBuf>,
+    /// Sign 32 bytes that nobody can read, if an app asks for it
+    #[arg(long)]
+    danger_allow_digest: bool,
+    /// Believe the last entry of X-Forwarded-For: only behind a proxy of your own
+    #[arg(long)]
+    trust_forwarded_for: bool,
+    /// End when standard input is closed
+    #[arg(long)]
+    stop_on_stdin_close: bool,
+    /// How much to log
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "HALFKEY_LOG")]
+    log: String,
+    /// Log as JSON lines
+    #[arg(long)]
+    log_json: bool,
+}
+
+/// Where a deployment's state lies; the same for the server and for administration.
+#[derive(Args)]
+pub struct Place {
+    /// The data folder
+    #[arg(long, value_name = "DIR", default_value = "halfkey-data", env = "HALFKEY_DATA")]
+    pub data: PathBuf,
+    /// `sqlite:PATH` or `postgres://…` [default: a file in the data folder]. Give a URL with a password by environment
+    #[arg(long, value_name = "URL", env = "HALFKEY_DATABASE", hide_env_values = true)]
+    database: Option<String>,
+    /// A copy of the shred store, a database of its own; give it once for each copy [default: one file in the data
+    /// folder; production wants two, on different disks]
+    #[arg(long, value_name = "URL", env = "HALFKEY_SHRED_STORES", hide_env_values = true, value_delimiter = ',')]
+    shred_store: Vec<String>,
+    /// Where single-use state between two rounds lies [default: a file of this node that every start deletes; with
+    /// PostgreSQL an unlogged table]
+    #[arg(long, value_name = "URL", env = "HALFKEY_KEPT", hide_env_values = true)]
+    kept: Option<String>,
+    /// How careful the defaults are
+    #[arg(long, value_enum, default_value = "development")]
+    profile: ProfileName,
+    /// Allow in production: the key-encryption key in a file beside the database
+    #[arg(long)]
+    danger_local_kms: bool,
+    /// Allow in production: one copy only of the shred store
+    #[arg(long)]
+    danger_single_shred_store: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProfileName {
+    /// One machine and no money: no recovery delay, keys in files
+    Development,
+    /// Refuses unsafe settings
+    Production,
+}
+
+impl Place {
+    pub fn config(&self) -> Config {
+        let profile = match self.profile {
+            ProfileName::Development => Profile::Development,
+            ProfileName::Production => Profile::Production,
+        };
+        let mut config = Config::new(&self.data).with_profile(profile);
+        config.database = self.database.clone();
+        config.shred_stores = self.shred_store.clone();
+        config.kept = self.kept.clone();
+        config.dangers.local_kms = self.danger_local_kms;
+        config.dangers.single_shred_store = self.danger_single_shred_store;
+        config
+    }
+
+    /// Where `serve` puts a keeper that it starts itself: a folder of the keeper's own beside the server's.
+    pub fn keeper_folder(&self, kind: &str) -> PathBuf {
+        self.data.with_added_extension(kind)
+    }
+}
+
+pub async fn run(args: ServeArgs) -> Result<()> {
+    logging::start(&args.log, args.log_json);
+    let mut config = args.place.config();
+    config.listen = args.listen;
+    config.public_url = args.public_url.clone();
+    config.allow_digest = args.danger_allow_digest;
+    config.trust_forwarded_for = args.trust_forwarded_for;
+    config.stop_with_stdin = args.stop_on_stdin_close;
+    banner(&config);
+    let keeper = door(&args, "keeper", args.keeper.as_deref()).await?;
+    let guesskeeper = door(&args, "guesskeeper", args.guesskeeper.as_deref()).await?;
+    config.keeper = Some(keeper.0);
+    config.guesskeeper = Some(guesskeeper.0);
+    let result = halfkey_server::run(config).await;
+    for supervised in [keeper.1, guesskeeper.1].into_iter().flatten() {
+        supervised.stop().await;
+    }
+    Ok(result?)
+}
+
+/// The door's address: where it is configured to run, or a process started here.
+async fn door(
+    args: &ServeArgs,
+    kind: &'static str,
+    address: Option<&str>,
+) -> Result<(KeeperAddress, Option<Supervised>)> {
+    if let Some(address) = address {
+        return Ok((parse_address(address, args)?, None));
+    }
+    let extra = match kind {
+        "guesskeeper" => vec!["--log".to_owned(), args.log.clone()],
+        _ => Vec::new(),
+    };
+    let supervised = Supervised::start(kind, &args.place.keeper_folder(kind), extra).await?;
+    Ok((KeeperAddress::Unix(supervised.socket.clone()), Some(supervised)))
+}
+
+fn parse_address(text: &str, args: &ServeArgs) -> Result<KeeperAddress> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(KeeperAddress::Unix(path.into()));
+    }
+    let address = text.strip_prefix("tcp:").ok_or("an address is unix:PATH or tcp:HOST:PORT")?;
+    let file = args.link_key_file.as_ref().ok_or("a tcp address needs --link-key-file")?;
+    Ok(KeeperAddress::Tcp { address: address.to_owned(), key: Arc::new(link_key(file)?) })
+}
+
+fn banner(config: &Config) {
+    if config.profile == Profile::Development {
+        to_stderr(
+            "halfkey: DEVELOPMENT profile: keys in files, no recovery delay, keepers without an enclave. Not for real funds.",
+        );
+    }
+}
