@@ -2,7 +2,11 @@
 
 pub mod anvil;
 pub mod chains;
+pub mod deployment;
 pub mod litesvm;
+pub mod phone;
 pub mod postgres;
 pub mod sim;
+pub mod spend;
 pub mod verify;
+pub mod wire;

@@ -78,6 +78,14 @@ impl Postgres {
         Ok(self.url_of(to))
     }
 
+    /// Drops a database, whoever is still connected.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn drop_database(&self, name: &str) -> io::Result<()> {
+        self.run(&["dropdb", "-U", "postgres", "--force", "--if-exists", name])
+    }
+
     fn run(&self, words: &[&str]) -> io::Result<()> {
         let mut command = Command::new(self.bin.join(words[0]));
         command.arg("-h").arg(&self.folder).args(&words[1..]);
