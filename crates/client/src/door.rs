@@ -6,7 +6,7 @@ use halfkey_api::{
     route,
 };
 use halfkey_envelope::{
-    door::{Answer, Mode, ReadBackToken, Refusal, Reply, Request, Sealed, Standing},
+    door::{Answer, Mode, ReadBackToken, Refusal, Request, Sealed, Standing},
     hpke::PublicKey,
     id::{BackupId, ClientId},
     password::{self, Guess, Offer, Place, Registration, Starting},
@@ -112,10 +112,8 @@ impl<'a> Door<'a> {
                 Err(Error::Transport(_)) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
                 Ok(answer) => {
-                    return match Reply::from_bytes(&answer.frame.0) {
-                        Ok(Reply::Answer { answer }) => Ok(answer),
-                        _ => Err(Error::PeerMisbehaved { what: "KEEPER_ANSWER" }),
-                    };
+                    return Answer::from_bytes(&answer.frame.0)
+                        .map_err(|_| Error::PeerMisbehaved { what: "KEEPER_ANSWER" });
                 }
             }
         }
