@@ -4,24 +4,26 @@
 use axum::{Json, extract::State, http::StatusCode};
 use halfkey_api::{
     bytes::{Base64, Hex},
+    error::ErrorId,
     message::{BackupBegun, BackupReceipt, BeginBackup, CipherText, CommitBackup, PendingBackupPair, StoreCipherText},
     route,
 };
 use halfkey_envelope::{
     entropy::OsEntropy,
-    id::{BackupId, PairId},
+    id::{BackupId, ClientId, DeviceId, PairId},
     wallet::{Curve, Method},
 };
-use halfkey_protocol::lifecycle::Force;
+use halfkey_protocol::lifecycle::{Force, PairState};
 
 use crate::{
-    app::App,
+    app::{App, Inner},
     backup,
     ceremony::nonce,
     challenge,
     fault::Fault,
     http::{auth::Signed, body, path::Id},
     openapi::{DeviceHeaders, Refused},
+    store::{Error as StoreError, What},
 };
 
 const MAX_ENVELOPE: usize = 16 * 1024;
@@ -41,7 +43,10 @@ pub(super) async fn begin(
     app.limit(&format!("backups:{client}"), app.config.limits.backups, now_ms).await?;
     let id = BackupId::generate(&mut OsEntropy, now_ms);
     let pairs = Curve::ALL.map(|curve| (curve, PairId::generate(&mut OsEntropy, now_ms)));
-    let begun = app.store.begin_backup(client, call.device.id, &method, id, &pairs, now_ms).await?;
+    let begun = match app.store.begin_backup(client, call.device.id, &method, id, &pairs, now_ms).await {
+        Err(StoreError::Unknown(What::Pair)) => return Err(nothing_deals(&app, client, call.device.id).await?),
+        begun => begun?,
+    };
     Ok(Json(BackupBegun {
         backup_id: begun.backup,
         generation: begun.generation,
@@ -58,6 +63,14 @@ pub(super) async fn begin(
             })
             .collect(),
     }))
+}
+
+/// Why this device has no signing pair to deal from.
+async fn nothing_deals(app: &Inner, client: ClientId, device: DeviceId) -> Result<Fault, Fault> {
+    let pairs = app.store.signing_pairs(client).await?;
+    let banned = pairs.iter().any(|pair| pair.device == device && pair.pair.state == PairState::Banned);
+    let missing = Fault::new(ErrorId::ShareState, "this device has no active signing pair on every curve");
+    Ok(if banned { Fault::banned() } else { missing })
 }
 
 /// An exit kit needs its own ceremony with the export key, which this version does not have.

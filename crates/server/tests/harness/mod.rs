@@ -37,6 +37,7 @@ pub struct Server {
     pub clock: Arc<TestClock>,
     pub custodian_key: String,
     pub folder: TempDir,
+    config: Config,
 }
 
 impl Server {
@@ -49,9 +50,15 @@ impl Server {
         let clock = Arc::new(TestClock(AtomicU64::new(START_MS)));
         let mut config = Config::new(folder.path());
         change(&mut config);
-        let app_state = App::open(config, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
+        let app_state = App::open(config.clone(), Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
         let (_, key) = admin::create_custodian(&app_state, "test").await.unwrap();
-        Self { router: app(app_state.clone()), app: app_state, clock, custodian_key: key.key, folder }
+        Self { router: app(app_state.clone()), app: app_state, clock, custodian_key: key.key, folder, config }
+    }
+
+    /// The same data folder after a stop.
+    pub async fn restart(&mut self) {
+        self.app = App::open(self.config.clone(), Arc::clone(&self.clock) as Arc<dyn Clock>).await.unwrap();
+        self.router = app(self.app.clone());
     }
 
     pub fn now_ms(&self) -> u64 {

@@ -217,6 +217,11 @@ impl<'a> Phone<'a> {
     }
 
     pub async fn sign(&self, payload: &Payload) -> Result<Signature, String> {
+        self.sign_spoilt(payload, |_| {}).await
+    }
+
+    /// A signature whose last message (secp256k1) is changed on the way.
+    pub async fn sign_spoilt(&self, payload: &Payload, spoil: impl Fn(&mut Vec<u8>)) -> Result<Signature, String> {
         let share = self.share(payload.curve());
         let mut session = Session::new(Op::Sign, *share.pair.as_bytes());
         let base = self.context(halfkey_protocol::Op::Sign, share.curve, share.wallet);
@@ -232,7 +237,8 @@ impl<'a> Phone<'a> {
         let answer = self.step(&mut session, 1, None, vec![(share.curve, part)]).await?;
         match client.next(answer.part(share.curve).unwrap()).unwrap() {
             ClientStep::Done(signature) => Ok(signature),
-            ClientStep::Send { request, state } => {
+            ClientStep::Send { mut request, state } => {
+                spoil(&mut request);
                 let answer = self.step(&mut session, 2, None, vec![(share.curve, request)]).await?;
                 Ok(state.finish(answer.part(share.curve).unwrap()).unwrap())
             }

@@ -1,0 +1,204 @@
+//! What must hold when a peer cheats, a caller hangs up, or somebody removes things.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod harness;
+
+use std::time::Duration;
+
+use halfkey_api::{
+    bytes::{Base64, Hex},
+    context::{verification_client, verification_custodian},
+    message::{CipherText, CurveProof, OldDevices, ProveVerification, VerificationBegun, VerificationProven},
+    route::{self, path},
+    signing::Payload,
+};
+use halfkey_envelope::{entropy::OsEntropy, wallet::Method};
+use halfkey_protocol::{
+    Point,
+    proof::{self, Purpose, Statement},
+};
+use harness::{Server, phone::Phone};
+
+const CODE: Method = Method::RecoveryCode;
+
+fn hello() -> Payload {
+    Payload::EthMessage(b"hello".to_vec())
+}
+
+/// PROTOCOL.md 4.9: the ban is durable before the cheater is answered, and ends at the pair: the wallet recovers.
+#[tokio::test]
+async fn a_cheating_device_is_banned_for_good_and_the_wallet_recovers() {
+    let mut server = Server::start().await;
+    let (kept, hacked) = {
+        let phone = Phone::with_wallet(&server).await;
+        let kept = phone.back_up(&CODE).await;
+        let mut refusals = Vec::new();
+        for tenth in 1..10 {
+            let spoil = |request: &mut Vec<u8>| {
+                let at = request.len() * tenth / 10;
+                request[at] ^= 1;
+            };
+            let refused = phone.sign_spoilt(&hello(), spoil).await.unwrap_err();
+            let banned = refused == "PAIR_BANNED";
+            refusals.push(refused);
+            if banned {
+                break;
+            }
+        }
+        assert_eq!(refusals.last().unwrap(), "PAIR_BANNED", "{refusals:?}");
+        assert_eq!(phone.sign(&hello()).await.unwrap_err(), "PAIR_BANNED");
+        (kept, (phone.user, phone.descriptor, phone.shares))
+    };
+    server.restart().await;
+    let (user, descriptor, shares) = hacked;
+    let phone = Phone { server: &server, user, descriptor, shares };
+    assert_eq!(phone.sign(&hello()).await.unwrap_err(), "PAIR_BANNED", "after a restart");
+    let body = serde_json::json!({ "method": "RECOVERY_CODE" });
+    let answer = server.signed(&phone.user, "POST", route::BACKUPS, &body).await;
+    assert_eq!(answer.refusal(), "PAIR_BANNED", "a banned pair deals in no backup");
+    let mut new = phone.new_device(1);
+    new.recover(&kept, OldDevices::Keep).await;
+    new.sign(&hello()).await.unwrap();
+    assert_eq!(phone.sign(&hello()).await.unwrap_err(), "PAIR_BANNED", "a recovery elsewhere lifts nothing");
+}
+
+/// A recoverable fault of one message bans nobody.
+#[tokio::test]
+async fn a_message_that_does_not_parse_bans_nobody() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    for spoil in [|request: &mut Vec<u8>| request.truncate(100), |request: &mut Vec<u8>| request[0] ^= 0xff] {
+        let refused = phone.sign_spoilt(&hello(), spoil).await.unwrap_err();
+        assert_eq!(refused, "INVALID_REQUEST");
+    }
+    phone.sign(&hello()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_survives_a_caller_who_hangs_up() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    let resharing = phone.reshare(&CODE).await;
+    let kept = phone.seal(&resharing);
+    phone.upload(&kept).await;
+    let stored = phone.read_back(kept.backup).await;
+    let commit = phone.commitment(&resharing, &stored);
+    {
+        let sending = phone.commit(kept.backup, &commit);
+        let hung_up = tokio::time::timeout(Duration::ZERO, sending).await;
+        assert!(hung_up.is_err(), "it was dropped before it was answered");
+    }
+    for _ in 0..2_000 {
+        if phone.status().await.backed_up {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("the commit was lost with its caller");
+}
+
+#[tokio::test]
+async fn a_drill_proves_both_sides_and_spends_nothing() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    let kept = phone.back_up(&CODE).await;
+    server.pass_ms(1_000);
+    let begin = async || {
+        let body = serde_json::json!({ "method": "RECOVERY_CODE" });
+        let answer = server.signed(&phone.user, "POST", route::VERIFICATIONS, &body).await;
+        let begun: VerificationBegun = answer.json();
+        let path = path(route::VERIFICATION_CIPHER_TEXT, &[&begun.verification_id.to_string()]);
+        let stored: CipherText = server.signed_empty(&phone.user, "GET", &path).await.json();
+        (begun, stored)
+    };
+    let prove = async |begun: &VerificationBegun, stored: &CipherText, spoil: bool| {
+        let context = verification_client(
+            phone.descriptor.deployment,
+            phone.user.client.id,
+            begun.verification_id,
+            begun.backup_id,
+        );
+        let halves = phone.open(&kept, stored);
+        let proofs = stored.pairs.iter().zip(&halves).map(|(pair, half)| {
+            let nonce = &stored.challenge.0;
+            let statement = Statement { purpose: Purpose::Verify, context: &context, pair: pair.pair_id, nonce };
+            let mut proof = proof::prove(&statement, half, &mut OsEntropy).unwrap();
+            if spoil {
+                *proof.last_mut().unwrap() ^= 1;
+            }
+            CurveProof { curve: pair.curve, proof: Base64(proof) }
+        });
+        let body = ProveVerification { challenge: stored.challenge, nonce: Hex([5; 32]), proofs: proofs.collect() };
+        let path = path(route::VERIFICATION_PROOF, &[&begun.verification_id.to_string()]);
+        server.signed(&phone.user, "POST", &path, &body).await
+    };
+    let made = phone.status().await.methods[0].verified_at;
+    let (begun, stored) = begin().await;
+    assert_eq!(prove(&begun, &stored, true).await.refusal(), "PROOF_INVALID");
+    assert_eq!(phone.status().await.methods[0].verified_at, made, "a failed drill verifies nothing");
+    let (begun, stored) = begin().await;
+    let proven: VerificationProven = prove(&begun, &stored, false).await.json();
+    assert_eq!(phone.status().await.methods[0].verified_at, Some(server.now_ms()));
+    let context = verification_custodian(
+        phone.descriptor.deployment,
+        phone.user.client.id,
+        begun.verification_id,
+        begun.backup_id,
+    );
+    for (pair, proof) in stored.pairs.iter().zip(&proven.proofs) {
+        let statement = Statement { purpose: Purpose::Verify, context: &context, pair: pair.pair_id, nonce: &[5; 32] };
+        let point = Point::from_bytes(pair.curve, &pair.custodian_point.0).unwrap();
+        proof::verify(&statement, &point, &proof.proof.0).unwrap();
+    }
+    phone.sign(&hello()).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_removes_the_last_protection() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    let kept = phone.back_up(&CODE).await;
+    let me = phone.me().await;
+    let own = path(route::DEVICE, &[&me.devices[0].id.to_string()]);
+    assert_eq!(server.signed_empty(&phone.user, "DELETE", &own).await.refusal(), "LAST_PROTECTION");
+    let method = path(route::BACKUP_METHOD, &["RECOVERY_CODE"]);
+    assert_eq!(server.signed_empty(&phone.user, "DELETE", &method).await.refusal(), "LAST_PROTECTION");
+
+    let mut new = phone.new_device(1);
+    new.recover(&kept, OldDevices::Keep).await;
+    assert_eq!(server.signed_empty(&new.user, "DELETE", &own).await.status, 204);
+    assert_eq!(phone.sign(&hello()).await.unwrap_err(), "DEVICE_REVOKED");
+    new.back_up(&Method::Custom("OTHER".to_owned())).await;
+    assert_eq!(server.signed_empty(&new.user, "DELETE", &method).await.status, 204);
+    assert_eq!(phone.new_device(2).begin_recovery(&CODE, OldDevices::Keep).await.unwrap_err(), "NOT_BACKED_UP");
+    assert!(new.status().await.backed_up);
+}
+
+#[tokio::test]
+async fn a_custodian_sees_its_own_clients_page_by_page() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    phone.back_up(&CODE).await;
+    for _ in 0..2 {
+        server.pass_ms(1);
+        server.create_client().await;
+    }
+    let mut seen = Vec::new();
+    let mut query = "?take=2".to_owned();
+    loop {
+        let at = format!("{}{query}", route::CUSTODIAN_CLIENTS);
+        let page: halfkey_api::message::ClientPage = server.call("GET", &at, &server.custodian_key, b"").await.json();
+        assert!(page.results.len() <= 2);
+        seen.extend(page.results);
+        match page.cursor {
+            Some(cursor) => query = format!("?take=2&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 3);
+    let shown: Vec<_> = seen.iter().map(|client| (client.has_wallet, client.backup_status.backed_up)).collect();
+    assert_eq!(shown, [(true, true), (false, false), (false, false)]);
+    let (_, other) = halfkey_server::admin::create_custodian(&server.app, "other").await.unwrap();
+    let theirs = path(route::CUSTODIAN_CLIENT, &[&phone.user.client.id.to_string()]);
+    assert_eq!(server.call("GET", &theirs, &other.key, b"").await.refusal(), "NOT_FOUND");
+}
