@@ -151,6 +151,6 @@ async fn remove_method(session: &mut Session, method: &str, output: &Output) -> 
 async fn resume(session: &mut Session, output: &Output) -> Result<()> {
     let resumed = session.halfkey.resume().await?;
     let line = show::resumed(&resumed);
-    output.result(&[line.clone()], &json!({ "resumed": line }));
+    output.result(std::slice::from_ref(&line), &json!({ "resumed": line }));
     Ok(())
 }
