@@ -65,7 +65,7 @@ pub struct Place {
     database: Option<String>,
     /// A copy of the shred store, a database of its own; give it once for each copy [default: one file in the data
     /// folder; production wants two, on different disks]
-    #[arg(long, value_name = "URL", env = "HALFKEY_SHRED_STORES", hide_env_values = true, value_delimiter = ',')]
+    #[arg(long, value_name = "URL", env = "HALFKEY_SHRED_STORE", hide_env_values = true, value_delimiter = ',')]
     shred_store: Vec<String>,
     /// Where single-use state between two rounds lies [default: a file of this node that every start deletes; with
     /// PostgreSQL an unlogged table]

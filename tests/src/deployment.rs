@@ -350,6 +350,12 @@ impl Deployment {
         Ok(Client { id: id?, api_key: api_key?, session_token: session_token? })
     }
 
+    /// Where the server is reached.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// The custodian's API key.
     #[must_use]
     pub fn custodian_key(&self) -> &str {
