@@ -14,7 +14,11 @@ use halfkey_envelope::{
     keeper::{Answer, Request, decode_answer, encode_request},
 };
 use halfkey_protocol::descriptor::{HpkePublic, Keeper};
-use halfkey_server::{App, Details, admin, clock::SystemClock, config::KeeperAddress};
+use halfkey_server::{
+    App, Details, admin,
+    clock::{Clock, SystemClock},
+    config::KeeperAddress,
+};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -73,6 +77,21 @@ enum AdminCommand {
         #[arg(long, value_name = "ID")]
         key: ApiKeyId,
     },
+    /// Say that an off-machine copy of the databases is complete, and erase the retired halves that this lets go
+    ///
+    /// A retired half is refused at once but erased only when its successor is in a copy off this machine (and was
+    /// opened or verified once, or is 7 days old): otherwise restoring yesterday's database could leave a wallet with
+    /// no backup at all. Run this after each completed copy. It promises that no older copy will ever be restored.
+    Copied {
+        #[command(flatten)]
+        place: Place,
+        /// How many minutes ago the copy was begun
+        #[arg(long, value_name = "N")]
+        minutes_ago: u64,
+        /// Print exactly one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the deployment descriptor: the keys and policies that apps compile in and trust
     Descriptor {
         #[command(flatten)]
@@ -96,6 +115,7 @@ pub async fn run(args: AdminArgs) -> Result<()> {
         AdminCommand::Custodians { place } => custodians(&place).await,
         AdminCommand::CreateKey { place, custodian, json } => create_key(&place, custodian, json).await,
         AdminCommand::RevokeKey { place, custodian, key } => revoke_key(&place, custodian, key).await,
+        AdminCommand::Copied { place, minutes_ago, json } => copied(&place, minutes_ago, json).await,
         AdminCommand::Descriptor { place, url, out, json } => descriptor(&place, url, &out, json).await,
     }
 }
@@ -146,6 +166,18 @@ async fn custodians(place: &Place) -> Result<()> {
 async fn revoke_key(place: &Place, custodian: CustodianId, key: ApiKeyId) -> Result<()> {
     admin::revoke_key(&open(place).await?, custodian, key).await?;
     to_stdout(&format!("key {key} is revoked"));
+    Ok(())
+}
+
+async fn copied(place: &Place, minutes_ago: u64, as_json: bool) -> Result<()> {
+    let app = open(place).await?;
+    let as_of_ms = SystemClock.now_ms().saturating_sub(minutes_ago.saturating_mul(60_000));
+    let swept = admin::copied(&app, as_of_ms).await?;
+    if as_json {
+        to_stdout(&json!({ "asOf": as_of_ms, "erasedHalves": swept.shredded }).to_string());
+    } else {
+        to_stdout(&format!("{} halves erased", swept.shredded));
+    }
     Ok(())
 }
 

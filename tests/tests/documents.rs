@@ -100,7 +100,8 @@ async fn the_commands_of_the_readme_work_in_their_order() {
 #[test]
 fn every_command_of_the_documents_is_known() {
     let mut seen = 0;
-    for name in documents() {
+    // The command reference comes from the program itself.
+    for name in documents().into_iter().filter(|name| !name.ends_with("cli.md")) {
         let text = fs::read_to_string(&name).unwrap();
         for line in commands(&text) {
             let mut known: Vec<String> = words(&line).into_iter().take_while(|word| !word.starts_with('-')).collect();

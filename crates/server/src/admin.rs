@@ -47,6 +47,16 @@ pub async fn custodians(app: &App) -> Result<Vec<Custodian>, store::Error> {
     app.store.custodians().await
 }
 
+/// Takes the operator's word that everything committed up to `as_of_ms` is in a completed off-machine copy and that no
+/// older copy will ever be restored. Erases the retired halves that this lets go (PROTOCOL.md 4.4).
+///
+/// # Errors
+/// The database's own trouble. What was erased before it stays erased.
+pub async fn copied(app: &App, as_of_ms: u64) -> Result<store::Swept, Error> {
+    let now_ms = app.now_ms();
+    Ok(app.store.sweep(Some(as_of_ms.min(now_ms)), now_ms).await?)
+}
+
 /// Revokes an API key at once.
 ///
 /// # Errors
