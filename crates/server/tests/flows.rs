@@ -15,6 +15,7 @@ use halfkey_envelope::{
     hpke::SecretKey,
     wallet::{Curve, Method},
 };
+use halfkey_protocol::{ClientBackupShare, Half};
 use harness::{
     Server,
     phone::{Phone, Session},
@@ -245,6 +246,8 @@ async fn only_decoded_payloads_are_signed_and_the_same_one_in_every_step() {
     assert_eq!(attempt(Payload::EthTransaction(vec![2, 0xc0]).to_cbor()).await, "INVALID_PAYLOAD");
     assert_eq!(attempt(Payload::SolanaMessage(vec![1]).to_cbor()).await, "INVALID_PAYLOAD", "another curve");
     assert_eq!(attempt(vec![0xff]).await, "INVALID_PAYLOAD");
+    let changed = phone.sign_swapped(&Payload::EthMessage(b"one".to_vec()), &Payload::EthMessage(b"two".to_vec()));
+    assert_eq!(changed.await.unwrap_err(), "CEREMONY_MISMATCH", "another payload in the second step");
 }
 
 #[tokio::test]
@@ -282,6 +285,11 @@ async fn a_cancel_after_the_proof_of_possession_freezes_the_backup() {
     let mut spoilt = stored.clone();
     spoilt.challenge.0 = [9; 32];
     assert_eq!(thief.prove_possession(&recovery, &spoilt, &halves, &one_time).await.unwrap_err(), "PROOF_INVALID");
+    let guessed = Curve::ALL.map(|curve| ClientBackupShare::from_bytes(curve, &[1; 32]).unwrap());
+    assert_eq!(thief.prove_possession(&recovery, &stored, &guessed, &one_time).await.unwrap_err(), "PROOF_INVALID");
+    let spent = thief.prove_possession(&recovery, &stored, &halves, &one_time).await.unwrap_err();
+    assert_eq!(spent, "PROOF_INVALID", "the attempt spent the challenge");
+    let stored = thief.recovery_cipher_text(&recovery).await.unwrap();
     thief.prove_possession(&recovery, &stored, &halves, &one_time).await.unwrap();
     let cancel = path(route::RECOVERY_CANCEL, &[&recovery.id.to_string()]);
     assert_eq!(server.signed_empty(&phone.user, "POST", &cancel).await.status, 204);

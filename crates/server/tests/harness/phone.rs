@@ -217,11 +217,25 @@ impl<'a> Phone<'a> {
     }
 
     pub async fn sign(&self, payload: &Payload) -> Result<Signature, String> {
-        self.sign_spoilt(payload, |_| {}).await
+        self.sign_with(payload, payload, |_| {}).await
+    }
+
+    /// A signature that names another payload in its second step.
+    pub async fn sign_swapped(&self, first: &Payload, second: &Payload) -> Result<Signature, String> {
+        self.sign_with(first, second, |_| {}).await
     }
 
     /// A signature whose last message (secp256k1) is changed on the way.
     pub async fn sign_spoilt(&self, payload: &Payload, spoil: impl Fn(&mut Vec<u8>)) -> Result<Signature, String> {
+        self.sign_with(payload, payload, spoil).await
+    }
+
+    async fn sign_with(
+        &self,
+        payload: &Payload,
+        second: &Payload,
+        spoil: impl Fn(&mut Vec<u8>),
+    ) -> Result<Signature, String> {
         let share = self.share(payload.curve());
         let mut session = Session::new(Op::Sign, *share.pair.as_bytes());
         let base = self.context(halfkey_protocol::Op::Sign, share.curve, share.wallet);
@@ -239,6 +253,7 @@ impl<'a> Phone<'a> {
             ClientStep::Done(signature) => Ok(signature),
             ClientStep::Send { mut request, state } => {
                 spoil(&mut request);
+                session.payload = Some(second.to_cbor());
                 let answer = self.step(&mut session, 2, None, vec![(share.curve, request)]).await?;
                 Ok(state.finish(answer.part(share.curve).unwrap()).unwrap())
             }
