@@ -246,8 +246,9 @@ async fn only_decoded_payloads_are_signed_and_the_same_one_in_every_step() {
     assert_eq!(attempt(Payload::EthTransaction(vec![2, 0xc0]).to_cbor()).await, "INVALID_PAYLOAD");
     assert_eq!(attempt(Payload::SolanaMessage(vec![1]).to_cbor()).await, "INVALID_PAYLOAD", "another curve");
     assert_eq!(attempt(vec![0xff]).await, "INVALID_PAYLOAD");
-    let changed = phone.sign_swapped(&Payload::EthMessage(b"one".to_vec()), &Payload::EthMessage(b"two".to_vec()));
-    assert_eq!(changed.await.unwrap_err(), "CEREMONY_MISMATCH", "another payload in the second step");
+    let (one, two) = (Payload::EthMessage(b"one".to_vec()), Payload::EthMessage(b"two".to_vec()));
+    let changed = phone.sign_swapped(&one, &two).await.unwrap_err();
+    assert_eq!(changed, "CEREMONY_MISMATCH", "another payload in the second step");
 }
 
 #[tokio::test]
