@@ -1,0 +1,246 @@
+//! `halfkey wallet …` as its users run it: real processes against a real server, secrets through a file descriptor.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use halfkey_cli::judge;
+use halfkey_tests::deployment::{Backing, Client, Deployment, processes_in};
+use serde_json::{Value, json};
+
+const PASSPHRASE: &str = "the laptop's own passphrase";
+const OTHER_PASSPHRASE: &str = "another passphrase altogether";
+const PASSWORD: &str = "seven otters juggle amber lanterns";
+const NEW_PASSWORD: &str = "eleven foxes paint a violet harbour";
+const WRONG: &str = "seven otters juggle umber lanterns";
+
+/// A profile folder on somebody's machine.
+struct User<'a> {
+    deployment: &'a Deployment,
+    profile: PathBuf,
+    passphrase: &'static str,
+}
+
+struct Ran {
+    status: i32,
+    out: Value,
+    err: String,
+}
+
+impl<'a> User<'a> {
+    /// Trusts the deployment and keeps the client's credential.
+    fn new(deployment: &'a Deployment, name: &str, passphrase: &'static str, client: &Client) -> Self {
+        let user = Self { deployment, profile: deployment.root().join(name), passphrase };
+        let descriptor = deployment.root().join("descriptor.json").display().to_string();
+        let ran = user.run(&["init", "--descriptor", &descriptor], &[&client.api_key]);
+        let trusted: Value = serde_json::from_str(&deployment.descriptor).unwrap();
+        assert_eq!(ran.status, 0, "{}", ran.err);
+        assert_eq!(ran.out["profile"], json!(user.profile));
+        let id = ran.out["deployment"].as_str().unwrap();
+        assert!(trusted.to_string().contains(id), "{id} is not the deployment of {trusted}");
+        user
+    }
+
+    /// Runs a command with these secrets, one per line, on standard input; exactly one object may come back.
+    fn run(&self, words: &[&str], secrets: &[&str]) -> Ran {
+        let profile = self.profile.display().to_string();
+        let mut command = self.deployment.command(&["wallet", "--json", "--secrets-fd", "0", "--profile", &profile]);
+        command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A command that needs no secret may be gone before it is written.
+        let _ = stdin.write_all(secrets.iter().map(|secret| format!("{secret}\n")).collect::<String>().as_bytes());
+        drop(stdin);
+        let done = child.wait_with_output().unwrap();
+        let (out, err) = (String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap());
+        let out = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{words:?}: {error}: {out:?} {err}"));
+        Ran { status: done.status.code().unwrap(), out, err }
+    }
+
+    /// Runs a command that opens the device's share and must succeed.
+    fn does(&self, words: &[&str], secrets: &[&str]) -> Value {
+        let ran = self.run(words, &[&[self.passphrase], secrets].concat());
+        assert_eq!(ran.status, 0, "{words:?}: {} {}", ran.out, ran.err);
+        ran.out
+    }
+
+    /// Runs one that must fail, and gives its exit status and error.
+    fn fails(&self, words: &[&str], secrets: &[&str]) -> (i32, Value) {
+        let mut ran = self.run(words, &[&[self.passphrase], secrets].concat());
+        (ran.status, ran.out["error"].take())
+    }
+
+    /// Signs a message on Ethereum and has it judged by a library that had no part in it.
+    fn signs(&self, addresses: &Value) {
+        let signed = self.does(&["sign", "ethereum-message", "pay nobody"], &[]);
+        let signature = signed["signed"]["ethereumSignature"].as_str().unwrap().strip_prefix("0x").unwrap();
+        let signature = hex::decode(signature).unwrap();
+        let digest = judge::keccak256(b"\x19Ethereum Signed Message:\n10pay nobody");
+        let id = k256::ecdsa::RecoveryId::from_byte(signature[64] - 27).unwrap();
+        let parsed = k256::ecdsa::Signature::from_slice(&signature[..64]).unwrap();
+        let key = k256::ecdsa::VerifyingKey::recover_from_prehash(&digest, &parsed, id).unwrap();
+        let key = key.to_sec1_point(true);
+        let (r, s) = signature[..64].split_at(32);
+        judge::verify_ecdsa(key.as_bytes(), &digest, r.try_into().unwrap(), s.try_into().unwrap()).unwrap();
+        assert_eq!(json!(judge::ethereum_address(key.as_bytes()).unwrap()), addresses["ethereum"]);
+    }
+}
+
+/// Reads the command lines and environments of all processes of a deployment, again and again.
+struct Watch {
+    done: Arc<AtomicBool>,
+    seen: Arc<AtomicUsize>,
+    thread: JoinHandle<Vec<String>>,
+}
+
+impl Watch {
+    fn over(folder: &Path, secrets: Vec<String>) -> Self {
+        let (done, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (folder, end, count) = (folder.to_owned(), Arc::clone(&done), Arc::clone(&seen));
+        let thread = thread::spawn(move || {
+            let mut found = Vec::new();
+            while !end.load(Ordering::Relaxed) {
+                for (pid, words) in processes_in(&folder).unwrap() {
+                    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+                    let all = format!("{} {}", words.join(" "), String::from_utf8_lossy(&environment));
+                    count.fetch_add(usize::from(words.iter().any(|word| word == "wallet")), Ordering::Relaxed);
+                    found.extend(secrets.iter().filter(|secret| all.contains(*secret)).map(|_| all.clone()));
+                }
+                thread::sleep(Duration::from_millis(3));
+            }
+            found
+        });
+        Self { done, seen, thread }
+    }
+
+    /// Nothing secret was ever seen, and there was something to see.
+    fn ends(self) {
+        self.done.store(true, Ordering::Relaxed);
+        assert_eq!(self.thread.join().unwrap(), Vec::<String>::new());
+        assert!(self.seen.load(Ordering::Relaxed) > 0, "no wallet command was ever looked at");
+    }
+}
+
+fn only_for_its_owner(folder: &Path) {
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(folder), 0o700);
+    let files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for name in ["descriptor.json", "credential", "device.key", "current.blob"] {
+        assert!(files.iter().any(|file| file.ends_with(name)), "{name} in {files:?}");
+    }
+    for file in files {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wallet_lives_its_life_on_the_command_line() {
+    let deployment = Deployment::start(&Backing::Sqlite).unwrap();
+    let client = deployment.new_client().await.unwrap();
+    let secrets = [PASSPHRASE, OTHER_PASSPHRASE, PASSWORD, NEW_PASSWORD, WRONG, &client.api_key];
+    let watch = Watch::over(deployment.root(), secrets.map(str::to_owned).to_vec());
+
+    let laptop = User::new(&deployment, "laptop", PASSPHRASE, &client);
+    assert_eq!(laptop.does(&["status"], &[])["walletExists"], json!(false));
+    let (status, error) = laptop.fails(&["sign", "ethereum-message", "pay nobody"], &[]);
+    assert_eq!((status, error["code"].as_str()), (1, Some("NO_WALLET_ON_DEVICE")));
+    let addresses = laptop.does(&["create"], &[])["addresses"].take();
+    assert!(addresses["ethereum"].as_str().unwrap().starts_with("0x"), "{addresses}");
+    laptop.signs(&addresses);
+    only_for_its_owner(&laptop.profile);
+    let (_, error) = laptop.fails(&["create"], &[]);
+    assert_eq!(error["code"], json!("WALLET_ALREADY_EXISTS"));
+
+    // Without the passphrase there is nothing, and a missing secret is said.
+    let ran = laptop.run(&["status"], &[OTHER_PASSPHRASE]);
+    assert_eq!((ran.status, &ran.out["error"]["code"]), (3, &json!("WRONG_PASSPHRASE")));
+    let ran = laptop.run(&["status"], &[]);
+    assert_eq!((ran.status, &ran.out["error"]["code"]), (2, &json!("NO_SECRET")));
+
+    let (_, error) = laptop.fails(&["backup"], &["password1"]);
+    assert_eq!(error["code"], json!("WEAK_SECRET"));
+    let status = laptop.does(&["status"], &[]);
+    assert_eq!((&status["backupStatus"]["backedUp"], &status["onThisDevice"]), (&json!(false), &json!(true)));
+    let backup = laptop.does(&["backup"], &[PASSWORD]);
+    assert_eq!(backup["method"], json!("PASSWORD"));
+    assert_eq!(backup["shareIds"].as_array().unwrap().len(), 2);
+    let status = laptop.does(&["status"], &[]);
+    assert_eq!(status["backupStatus"]["backedUp"], json!(true));
+    assert_eq!(status["addresses"], addresses);
+    let method = &status["backupStatus"]["methods"][0];
+    assert_eq!((&method["status"], &method["backupId"]), (&json!("completed"), &backup["backupId"]));
+
+    let (status, error) = laptop.fails(&["verify"], &[WRONG]);
+    assert_eq!((status, &error["code"], &error["remaining"]), (3, &json!("WRONG_SECRET"), &json!(9)));
+    let verified = laptop.does(&["verify"], &[PASSWORD]);
+    assert_eq!(verified["curves"].as_array().unwrap().len(), 2);
+    assert_eq!(verified["backupId"], backup["backupId"]);
+
+    let changed = laptop.does(&["change-password"], &[NEW_PASSWORD]);
+    assert_ne!(changed["backupId"], backup["backupId"]);
+
+    // Another machine: the old password is wrong there, the new one recovers.
+    let desktop = User::new(&deployment, "desktop", OTHER_PASSPHRASE, &client);
+    let recover = ["recover", "--old-devices", "keep"];
+    let (status, error) = desktop.fails(&recover, &[PASSWORD]);
+    assert_eq!((status, &error["code"], &error["remaining"]), (3, &json!("WRONG_SECRET"), &json!(9)));
+    let ethereum = addresses["ethereum"].as_str().unwrap();
+    let recovered = desktop.does(&[&recover[..], &["--expect-ethereum", ethereum]].concat(), &[NEW_PASSWORD]);
+    assert_eq!(recovered["addresses"], addresses);
+    assert_eq!(recovered["freshBackup"]["method"], json!("PASSWORD"));
+    desktop.signs(&addresses);
+    laptop.signs(&addresses);
+    only_for_its_owner(&desktop.profile);
+    assert_eq!(desktop.does(&["resume"], &[])["resumed"], json!("Nothing was left over."));
+
+    // The old machine is revoked, by the new one.
+    let devices = desktop.does(&["devices"], &[])["devices"].take();
+    let devices = devices.as_array().unwrap();
+    assert_eq!(devices.len(), 2);
+    let old = devices.iter().min_by_key(|device| device["createdAt"].as_u64()).unwrap()["id"].as_str().unwrap();
+    assert_eq!(desktop.does(&["revoke", old], &[])["revoked"], json!(old));
+    let (_, error) = laptop.fails(&["sign", "ethereum-message", "pay nobody"], &[]);
+    assert_eq!(error["code"], json!("DEVICE_REVOKED"));
+    desktop.signs(&addresses);
+    watch.ends();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_code_is_given_once_on_a_descriptor_and_recovers() {
+    let deployment = Deployment::start(&Backing::Sqlite).unwrap();
+    let client = deployment.new_client().await.unwrap();
+    let laptop = User::new(&deployment, "laptop", PASSPHRASE, &client);
+    let addresses = laptop.does(&["create"], &[])["addresses"].take();
+    let ran = laptop.run(&["backup", "--method", "recovery-code", "--code-fd", "2"], &[PASSPHRASE]);
+    assert_eq!(ran.status, 0, "{} {}", ran.out, ran.err);
+    let code = ran.err.trim();
+    assert_eq!(code.chars().filter(char::is_ascii_alphanumeric).count(), 27, "{code:?}");
+
+    let desktop = User::new(&deployment, "desktop", OTHER_PASSPHRASE, &client);
+    let recover = ["recover", "--method", "recovery-code", "--old-devices", "revoke"];
+    // One symbol changed: the check symbol tells, and nothing is asked of the server.
+    let typo: String = code.chars().enumerate().map(|(at, c)| if at == 0 { flip(c) } else { c }).collect();
+    let (status, error) = desktop.fails(&recover, &[&typo]);
+    assert_eq!((status, &error["code"]), (3, &json!("NOT_A_CODE")));
+    let recovered = desktop.does(&recover, &[&code.to_lowercase()]);
+    assert_eq!(recovered["addresses"], addresses);
+    desktop.signs(&addresses);
+    let (_, error) = laptop.fails(&["sign", "ethereum-message", "pay nobody"], &[]);
+    assert_eq!(error["code"], json!("DEVICE_REVOKED"));
+}
+
+fn flip(symbol: char) -> char {
+    if symbol == '7' { '8' } else { '7' }
+}
