@@ -109,7 +109,8 @@ impl EddsaBackend for Frost {
     }
 
     fn sign_client_1(signer: &Signer<'_, ()>, message: &[u8], entropy: &mut dyn Entropy) -> Result<(ClientSign, Blob)> {
-        let (key, public) = packages(signer)?;
+        let key = key_package(signer)?;
+        let public = public_package(signer, &key)?;
         let (nonces, commitments) = commit(key.signing_share(), &mut Rng06(entropy));
         let request = encode(commitments.serialize())?;
         Ok((ClientSign { nonces, key, public, message: message.to_vec() }, request))
@@ -117,7 +118,7 @@ impl EddsaBackend for Frost {
 
     fn sign_server(signer: &Signer<'_, ()>, message: &[u8], request: &Blob, entropy: &mut dyn Entropy) -> Result<Blob> {
         let theirs = decode(request, SigningCommitments::deserialize)?;
-        let (key, _) = packages(signer)?;
+        let key = key_package(signer)?;
         // Drawn, used and dropped in this call (PROTOCOL.md 4.6).
         let (nonces, commitments) = commit(key.signing_share(), &mut Rng06(entropy));
         let package = signing_package(Role::Peer, commitments, theirs, message)?;
@@ -244,25 +245,29 @@ fn poly_factor(role: Role) -> DalekScalar {
     }
 }
 
-fn packages(signer: &Signer<'_, ()>) -> Result<(KeyPackage, PublicKeyPackage)> {
+/// Our own polynomial share; its point is made from it, since the half was held against its record when it was loaded.
+fn key_package(signer: &Signer<'_, ()>) -> Result<KeyPackage> {
     if signer.share.curve() != Curve::Ed25519 {
         return Err(Error::InvalidContext);
     }
-    let verifying = |role: Role| -> Result<VerifyingShare> {
-        let point = signer.public.point_of(role);
-        let Group2::Ed25519(point) = point.group() else { return Err(Error::InvalidContext) };
-        let poly = Point::new(Group2::Ed25519(point * poly_factor(role)))?;
-        VerifyingShare::deserialize(&poly.to_bytes()).map_err(ours)
-    };
     let key = VerifyingKey::deserialize(&signer.public.public_key().to_bytes()).map_err(ours)?;
-    let shares = BTreeMap::from([
-        (identifier(Role::Client)?, verifying(Role::Client)?),
-        (identifier(Role::Peer)?, verifying(Role::Peer)?),
-    ]);
     let poly = signer.share.scalar().mul(&Scalar::Ed25519(poly_factor(signer.role)))?;
     let share = FrostShare::deserialize(poly.to_bytes().as_ref()).map_err(ours)?;
-    let own = KeyPackage::new(identifier(signer.role)?, share, verifying(signer.role)?, key, 2);
-    Ok((own, PublicKeyPackage::new(shares, key, Some(2))))
+    Ok(KeyPackage::new(identifier(signer.role)?, share, share.into(), key, 2))
+}
+
+/// What the aggregator checks the signature against; only the peer's point has to be made from the record.
+fn public_package(signer: &Signer<'_, ()>, own: &KeyPackage) -> Result<PublicKeyPackage> {
+    let other = signer.role.other();
+    let additive = signer.public.point_of(other);
+    let Group2::Ed25519(additive) = additive.group() else { return Err(Error::InvalidContext) };
+    let poly = match other {
+        Role::Client => additive * poly_factor(other),
+        Role::Peer => -additive,
+    };
+    let theirs = VerifyingShare::deserialize(&Point::new(Group2::Ed25519(poly))?.to_bytes()).map_err(ours)?;
+    let shares = BTreeMap::from([(*own.identifier(), *own.verifying_share()), (identifier(other)?, theirs)]);
+    Ok(PublicKeyPackage::new(shares, *own.verifying_key(), Some(2)))
 }
 
 #[cfg(test)]

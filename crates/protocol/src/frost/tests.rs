@@ -19,6 +19,12 @@ fn package_of(blob: &Blob) -> Package {
     Package::deserialize(&blob.open::<Encoded>(LIBRARY).unwrap().0).unwrap()
 }
 
+fn packages(signer: &Signer<'_, ()>) -> Result<(KeyPackage, PublicKeyPackage)> {
+    let key = key_package(signer)?;
+    let public = public_package(signer, &key)?;
+    Ok((key, public))
+}
+
 #[test]
 fn t11_a_raised_threshold_is_refused() {
     let e = &mut entropy();
