@@ -3,7 +3,6 @@
 use core::fmt;
 
 use curve25519_dalek::{
-    constants::ED25519_BASEPOINT_POINT,
     edwards::{CompressedEdwardsY, EdwardsPoint},
     traits::{Identity, IsIdentity},
 };
@@ -12,6 +11,7 @@ use k256::{
     AffinePoint, ProjectivePoint,
     elliptic_curve::{
         Group,
+        ops::MulByGeneratorVartime,
         sec1::{FromSec1Point, ToSec1Point},
     },
 };
@@ -107,16 +107,20 @@ impl Point {
         }
     }
 
-    /// Whether `z·G = R + c·self`: the equation of a Schnorr proof.
-    pub(crate) fn satisfies(&self, z: &Scalar, commitment: &Self, challenge: &Scalar) -> bool {
-        match (self.0, z, commitment.0, challenge) {
-            (Group2::Secp256k1(b), Scalar::Secp256k1(z), Group2::Secp256k1(r), Scalar::Secp256k1(c)) => {
-                ProjectivePoint::GENERATOR * z == r + b * c
+    /// `z·G − c·self`: the commitment of a Schnorr proof. All of it is public, so the time may vary.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPoint`] if it is the identity or the curves differ.
+    pub(crate) fn commitment_of(&self, z: &Scalar, challenge: &Scalar) -> Result<Self> {
+        match (self.0, z, challenge) {
+            (Group2::Secp256k1(b), Scalar::Secp256k1(z), Scalar::Secp256k1(c)) => {
+                let commitment = ProjectivePoint::mul_by_generator_and_mul_add_vartime(z, &-c, &b);
+                Self::new(Group2::Secp256k1(commitment))
             }
-            (Group2::Ed25519(b), Scalar::Ed25519(z), Group2::Ed25519(r), Scalar::Ed25519(c)) => {
-                ED25519_BASEPOINT_POINT * z == r + b * c
+            (Group2::Ed25519(b), Scalar::Ed25519(z), Scalar::Ed25519(c)) => {
+                Self::new(Group2::Ed25519(EdwardsPoint::vartime_double_scalar_mul_basepoint(&-c, &b, z)))
             }
-            _ => false,
+            _ => Err(Error::InvalidPoint),
         }
     }
 

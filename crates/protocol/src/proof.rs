@@ -59,7 +59,7 @@ pub struct Statement<'a> {
 }
 
 impl Statement<'_> {
-    fn challenge(&self, point: &Point, commitment: &Point) -> Scalar {
+    fn challenge(&self, point: &Point, commitment: &[u8]) -> Scalar {
         let hash = h(
             TAG,
             &[
@@ -68,7 +68,7 @@ impl Statement<'_> {
                 self.pair.as_bytes(),
                 self.nonce,
                 &point.to_bytes(),
-                &commitment.to_bytes(),
+                commitment,
             ],
         );
         Scalar::challenge(point.curve(), hash)
@@ -81,23 +81,25 @@ impl Statement<'_> {
 /// [`Error::Internal`], with probability 2⁻²⁵⁰.
 pub fn prove(statement: &Statement<'_>, half: &impl Half, entropy: &mut dyn Entropy) -> Result<Vec<u8>> {
     let r = Scalar::random(half.curve(), entropy);
-    let commitment = Point::of(&r);
-    let c = statement.challenge(&half.point(), &commitment);
+    let mut proof = Point::of(&r).to_bytes();
+    let c = statement.challenge(&half.point(), &proof);
     let z = c.mul(half.scalar()).and_then(|product| product.add(&r)).map_err(|_| Error::Internal)?;
-    let mut proof = commitment.to_bytes();
     proof.extend_from_slice(z.to_bytes().as_ref());
     Ok(proof)
 }
 
-/// Verifies a proof for the half whose point is `point`, **from the verifier's own record**: `z·G = R + c·B`.
+/// Verifies a proof for the half whose point is `point`, **from the verifier's own record**: `R = z·G − c·B`.
+///
+/// R is not parsed. The right side lies in the group of prime order, and its one canonical encoding is compared: no other
+/// point and no other encoding can be equal to it.
 ///
 /// # Errors
 /// [`Error::InvalidProof`].
 pub fn verify(statement: &Statement<'_>, point: &Point, proof: &[u8]) -> Result<()> {
     let split = proof.len().checked_sub(32).ok_or(Error::InvalidProof)?;
     let (commitment, z) = proof.split_at(split);
-    let commitment = Point::from_bytes(point.curve(), commitment).map_err(|_| Error::InvalidProof)?;
     let z = Scalar::from_bytes(point.curve(), z).map_err(|_| Error::InvalidProof)?;
-    let c = statement.challenge(point, &commitment);
-    if point.satisfies(&z, &commitment, &c) { Ok(()) } else { Err(Error::InvalidProof) }
+    let c = statement.challenge(point, commitment);
+    let expected = point.commitment_of(&z, &c).map_err(|_| Error::InvalidProof)?;
+    if expected.to_bytes() == commitment { Ok(()) } else { Err(Error::InvalidProof) }
 }
