@@ -176,8 +176,14 @@ impl Points {
         Self { client: point(&split[0]), peer: point(&split[1]) }
     }
 
-    fn parse(&self, curve: Curve) -> Result<[Point; 2]> {
-        Ok([Point::from_bytes(curve, &self.client)?, Point::from_bytes(curve, &self.peer)?])
+    /// Both points, if they add up to `half`. The second is computed from the first and compared: what is equal to the
+    /// canonical encoding of a difference of valid points needs no check of its own, and that check is dear on Ed25519.
+    fn of_half(&self, half: &Point) -> Result<[Point; 2]> {
+        let client = Point::from_bytes(half.curve(), &self.client)?;
+        match half.sub(&client) {
+            Ok(peer) if peer.to_bytes() == *self.peer => Ok([client, peer]),
+            _ => Err(Point::from_bytes(half.curve(), &self.peer).err().unwrap_or(Error::ShareMismatch)),
+        }
     }
 }
 
@@ -308,10 +314,8 @@ impl Reshare {
         if !bool::from(opened.ct_eq(session.commitment)) {
             return Err(Error::CommitmentMismatch);
         }
-        let client = open.client_points.parse(self.ceremony.curve)?;
-        let peer = session.peer_points.parse(self.ceremony.curve)?;
-        adds_up(&client, &self.old.client_point())?;
-        adds_up(&peer, &self.old.peer_point())?;
+        let client = open.client_points.of_half(&self.old.client_point())?;
+        let peer = session.peer_points.of_half(&self.old.peer_point())?;
         let (b1, b2) = (client[0].add(&peer[0])?, client[1].add(&peer[1])?);
         let pair = PairPublic::new(self.old.public_key(), *self.old.chain_code(), b1, b2)?;
         if b1 == self.old.client_point() || b2 == self.old.peer_point() {
@@ -344,11 +348,6 @@ impl Accepted {
         }
         from_client.add(from_peer)
     }
-}
-
-fn adds_up(points: &[Point; 2], half: &Point) -> Result<()> {
-    let sum = points[0].add(&points[1]).map_err(|_| Error::ShareMismatch)?;
-    if sum == *half { Ok(()) } else { Err(Error::ShareMismatch) }
 }
 
 /// `com₁ = H(ctx ‖ 1 ‖ S₁₁ ‖ S₁₂ ‖ salt)`.
