@@ -40,6 +40,9 @@ pub struct KeeperArgs {
     /// End when standard input is closed
     #[arg(long)]
     stop_on_stdin_close: bool,
+    /// How much to log
+    #[arg(long, value_name = "LEVEL", default_value = "warn", env = "HALFKEY_LOG")]
+    log: String,
 }
 
 /// Run the password door: every guess is counted before it is evaluated
@@ -90,7 +93,7 @@ struct GuesskeeperSettings {
 }
 
 pub async fn keeper(args: KeeperArgs) -> Result<()> {
-    logging::start("warn", false);
+    logging::start(&args.log, false);
     let listen = match (args.socket, args.listen) {
         (Some(path), _) => halfkey_keeper::Listen::Unix(path),
         (None, Some(address)) => halfkey_keeper::Listen::Loopback(address),

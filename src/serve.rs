@@ -140,10 +140,7 @@ async fn door(
     if let Some(address) = address {
         return Ok((parse_address(address, args)?, None));
     }
-    let extra = match kind {
-        "guesskeeper" => vec!["--log".to_owned(), args.log.clone()],
-        _ => Vec::new(),
-    };
+    let extra = vec!["--log".to_owned(), args.log.clone()];
     let supervised = Supervised::start(kind, &args.place.keeper_folder(kind), extra).await?;
     Ok((KeeperAddress::Unix(supervised.socket.clone()), Some(supervised)))
 }

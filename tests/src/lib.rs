@@ -1,11 +1,13 @@
 //! Simulation, end to end, golden files and mutants; nobody depends on this crate.
 
 pub mod anvil;
+pub mod attack;
 pub mod chains;
 pub mod deployment;
 pub mod litesvm;
 pub mod phone;
 pub mod postgres;
+pub mod search;
 pub mod sim;
 pub mod spend;
 pub mod verify;
