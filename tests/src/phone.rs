@@ -1,10 +1,15 @@
 //! A device of a user: the SDK in this process, with stores that can be copied, lost and looked into.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use async_trait::async_trait;
 use halfkey_cli::wallet::SystemClock;
 use halfkey_client::{
     BlobSlot, BlobStore, Credentials, Deployment as Trusted, Halfkey, SecretStore,
+    host::{Dismissed, Prompt},
     memory::{MemoryBlobStore, MemorySecretStore},
 };
 use halfkey_envelope::{door::KdfParams, entropy::OsEntropy};
@@ -21,12 +26,34 @@ pub struct Phone {
     pub keychain: Arc<MemorySecretStore>,
     /// Its sealed blobs.
     pub disk: Arc<MemoryBlobStore>,
+    /// Where its user writes a recovery code down.
+    pub paper: Arc<Paper>,
     /// Its network.
     pub wire: Arc<Wire>,
     /// The app.
     pub app: Halfkey,
     descriptor: String,
     token: String,
+}
+
+/// A piece of paper: keeps the recovery code, and its user types it back from there.
+#[derive(Default)]
+pub struct Paper(Mutex<Option<String>>);
+
+impl Paper {
+    /// The code that was shown last.
+    #[must_use]
+    pub fn code(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl Prompt for Paper {
+    async fn confirm_recovery_code(&self, code: &str, _again: bool) -> Result<Zeroizing<String>, Dismissed> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(code.to_owned());
+        Ok(Zeroizing::new(code.to_owned()))
+    }
 }
 
 /// What a device had on it.
@@ -77,16 +104,17 @@ impl Phone {
         token: &str,
         server: SocketAddr,
     ) -> Result<Self, Failed> {
-        let wire = Wire::to(server)?;
+        let (wire, paper) = (Wire::to(server)?, Arc::<Paper>::default());
         let app = Halfkey::builder(Trusted::from_json(descriptor)?, Credentials::token(token))
             .share_store(Arc::clone(&keychain) as Arc<dyn SecretStore>, Arc::clone(&disk) as Arc<dyn BlobStore>)
             .transport(Arc::clone(&wire) as _)
             .clock(Arc::new(SystemClock))
             .entropy(Box::new(OsEntropy))
+            .prompt(Arc::clone(&paper) as _)
             // What a guess costs is tested elsewhere; here it would only be waited for.
             .key_derivation(KdfParams::FLOOR)
             .build()?;
-        Ok(Self { keychain, disk, wire, app, descriptor: descriptor.to_owned(), token: token.to_owned() })
+        Ok(Self { keychain, disk, paper, wire, app, descriptor: descriptor.to_owned(), token: token.to_owned() })
     }
 
     /// A copy of what is on the device.
