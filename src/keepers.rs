@@ -158,6 +158,7 @@ pub struct Supervised {
 const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
+const MOMENT: Duration = Duration::from_millis(20);
 
 impl Supervised {
     /// Starts `halfkey KIND` with a folder and a socket of its own and waits until it is ready.
@@ -167,6 +168,7 @@ impl Supervised {
         let mut arguments = vec![kind.to_owned(), "--data".to_owned(), data, "--socket".to_owned(), at];
         arguments.push("--stop-on-stdin-close".to_owned());
         arguments.extend(extra);
+        predecessor_ended(&socket).await;
         let child = spawn(&arguments).await?;
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(supervise(kind, arguments, child, stopped));
@@ -179,6 +181,19 @@ impl Supervised {
         if self.task.await.is_err() {
             tracing::warn!("a keeper's supervisor did not end well");
         }
+    }
+}
+
+/// A server that was killed leaves a keeper behind that ends as soon as it notices. Until then its socket is taken.
+async fn predecessor_ended(socket: &Path) {
+    let listens = || std::os::unix::net::UnixStream::connect(socket).is_ok();
+    let wait = async {
+        while listens() {
+            sleep(MOMENT).await;
+        }
+    };
+    if timeout(STOP, wait).await.is_err() {
+        tracing::warn!(socket = %socket.display(), "another keeper listens there and does not end");
     }
 }
 

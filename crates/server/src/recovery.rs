@@ -113,7 +113,7 @@ pub(crate) async fn shown_to_its_device(
             // The slot of a new device has never had a pair before.
             generation: 1,
             from_pair_id: pair.from,
-            public_key: HexBytes(public_key.ok_or(Fault::internal(&"a wallet without a public key"))?),
+            public_key: HexBytes(public_key.ok_or_else(|| Fault::internal(&"a wallet without a public key"))?),
         });
     }
     shown.nonce = Some(Hex(recovery.nonce));
@@ -165,7 +165,7 @@ pub(crate) async fn prove_possession(
         return Err(Fault::field("proofs", "one for each curve, in their order"));
     }
     for (share, proof) in backup.shares.iter().zip(&proven.proofs) {
-        let public = share.public.as_ref().ok_or(Fault::internal(&"a backup without its public side"))?;
+        let public = share.public.as_ref().ok_or_else(|| Fault::internal(&"a backup without its public side"))?;
         let public = signer::record(share.curve, public)?;
         let statement =
             Statement { purpose: Purpose::Possession, context: &context, pair: share.id, nonce: &challenge };
