@@ -17,7 +17,7 @@ use crate::{
     host::BlobSlot,
     port::Port,
     progress::Stage,
-    status,
+    resume, status,
 };
 
 /// Device key → enrolled → two rounds of key generation → stored, read back, proven → Active → current.
@@ -91,6 +91,7 @@ async fn creating_device(port: &Port, client: &ClientDetail) -> Result<Device> {
     {
         return Ok(pending);
     }
+    resume::settle(port, client).await?;
     let device = Device::new(client.id, DeviceKey::generate(&mut port.entropy()), Underway::Create);
     device::save(port, BlobSlot::Pending, &device).await?;
     Ok(device)

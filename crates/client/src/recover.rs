@@ -41,7 +41,7 @@ use crate::{
     opening::{self, Opened, OpenedHalf},
     port::Port,
     progress::Stage,
-    status,
+    resume, status,
 };
 
 /// Begins a recovery, or goes on with this device's own one by the same method.
@@ -53,15 +53,15 @@ pub(crate) async fn recover_wallet(
 ) -> Result<Recovering> {
     port.setting.platform.check(&method.method())?;
     begin_progress(port);
-    let client = status::client(port).await?.id;
-    let current = device::load(port, BlobSlot::Current).await?;
-    if current.as_ref().is_some_and(|current| current.client != client) {
-        return Err(Error::Storage(StorageReason::OtherOwner));
-    }
+    let detail = status::client(port).await?;
+    let client = detail.id;
+    must_be_own(device::load(port, BlobSlot::Current).await?, client)?;
     let revoke = old_devices == OldDevices::Revoke;
     if let Some((device, recovery)) = open_recovery(port, client, &method.method(), Some(revoke)).await? {
         return proceed(port, device, recovery, method, expected).await;
     }
+    resume::settle(port, &detail).await?;
+    let current = must_be_own(device::load(port, BlobSlot::Current).await?, client)?;
     let (device, recovery) = begin(port, client, current, &method.method(), old_devices).await?;
     proceed(port, device, recovery, method, expected).await
 }
@@ -75,9 +75,18 @@ pub(crate) async fn resume_recovery(
     port.setting.platform.check(&method.method())?;
     begin_progress(port);
     let client = status::client(port).await?.id;
+    must_be_own(device::load(port, BlobSlot::Current).await?, client)?;
     let open = open_recovery(port, client, &method.method(), None).await?;
     let (device, recovery) = open.ok_or(Error::RecoveryOver)?;
     proceed(port, device, recovery, method, expected).await
+}
+
+/// The current slot is never given to another client while one has shares in it.
+fn must_be_own(current: Option<Device>, client: ClientId) -> Result<Option<Device>> {
+    match current {
+        Some(current) if current.client != client => Err(Error::Storage(StorageReason::OtherOwner)),
+        current => Ok(current),
+    }
 }
 
 fn begin_progress(port: &Port) {
@@ -107,17 +116,13 @@ async fn open_recovery(
             Ok(recovery) if is_over(recovery.state) => return Ok(None),
             Ok(recovery) if recovery.state == RecoveryState::Completed => return Ok(Some((device, recovery))),
             Ok(_) => {}
-            Err(error) if call_not_found(&error) => return Ok(None),
+            Err(error) if resume::is_gone(&error) => return Ok(None),
             Err(error) => return Err(error),
         }
     }
     // Asked again with the same key, the server gives the recovery that this key has open, with its nonce and pairs.
     let recovery = ask(port, &mut device, method, revokes).await?;
     Ok(Some((device, recovery)))
-}
-
-fn call_not_found(error: &Error) -> bool {
-    crate::call::is_refused(error, halfkey_api::error::ErrorId::NotFound)
 }
 
 const fn is_over(state: RecoveryState) -> bool {

@@ -1,13 +1,20 @@
 //! `resume`: finishes or discards what a crash left. Safe to call at any time, and twice.
+//!
+//! Shares in the pending slot may be the only ones of pairs that the server has made Active: they are given up only when
+//! the server, asked in the name of the very client that they belong to, says that they do not count.
 
-use halfkey_api::message::{ClientDetail, RecoveryState};
+use halfkey_api::{
+    message::{BeginWallets, ClientDetail, RecoveryState, WalletsBegun},
+    route,
+};
 use halfkey_envelope::id::RecoveryId;
 
 use crate::{
-    backup, call,
+    backup,
+    call::{self, Call},
     command::Resumed,
     device::{self, Device, KnownBackup, Underway},
-    error::{Error, Result},
+    error::{Error, Result, StorageReason},
     host::BlobSlot,
     port::Port,
     recover, status,
@@ -35,17 +42,54 @@ async fn resume_create(port: &Port, mut pending: Device) -> Result<Resumed> {
         return Ok(Resumed::WalletCompleted);
     }
     let client = status::client(port).await?;
-    if client.id == pending.client && has_active(&client, &pending)? {
+    must_be_of(&client, &pending)?;
+    if has_active(&client, &pending)? {
         device::promote(port, pending).await?;
         return Ok(Resumed::WalletCompleted);
     }
     if pending.shares.is_empty() {
         return Ok(Resumed::Nothing);
     }
+    // The last message of that attempt may still be on its way. From the server's new pairs on, it completes nothing.
+    match begin_anew(port, &pending).await {
+        Err(Error::WalletAlreadyExists) => {
+            if has_active(&status::client(port).await?, &pending)? {
+                device::promote(port, pending).await?;
+                return Ok(Resumed::WalletCompleted);
+            }
+        }
+        Err(Error::DeviceRevoked) => {}
+        Err(error) => return Err(error),
+        Ok(_) => {}
+    }
     // The device key stays: it is enrolled, and the next attempt goes on with it.
     pending.shares.clear();
     device::save(port, BlobSlot::Pending, &pending).await?;
     Ok(Resumed::WalletDiscarded)
+}
+
+async fn begin_anew(port: &Port, pending: &Device) -> Result<WalletsBegun> {
+    let call = Call::new(port, "POST", route::WALLETS.to_owned()).signed(&pending.key);
+    call.json(&BeginWallets {})?.fetch().await
+}
+
+/// Of another client's shares this one's server records say nothing.
+fn must_be_of(client: &ClientDetail, pending: &Device) -> Result<()> {
+    if client.id == pending.client { Ok(()) } else { Err(Error::Storage(StorageReason::OtherOwner)) }
+}
+
+/// Before other work takes the pending slot: shares in it that count become this device's. Those of another client
+/// stay where they are.
+pub(crate) async fn settle(port: &Port, client: &ClientDetail) -> Result<()> {
+    let Some(pending) = device::load(port, BlobSlot::Pending).await? else { return Ok(()) };
+    if pending.shares.is_empty() {
+        return Ok(());
+    }
+    if is_current(port, &pending).await? {
+        return port.delete_blob(BlobSlot::Pending).await;
+    }
+    must_be_of(client, &pending)?;
+    if has_active(client, &pending)? { device::promote(port, pending).await } else { Ok(()) }
 }
 
 /// The crash was between writing the current slot and emptying the pending one.
@@ -80,6 +124,12 @@ async fn resume_recovery(port: &Port, pending: Device, id: Option<RecoveryId>) -
     }
     // Without an id the next `recover_wallet` asks again with the same key.
     let Some(id) = id else { return Ok(Resumed::Nothing) };
+    let client = status::client(port).await?;
+    must_be_of(&client, &pending)?;
+    if has_active(&client, &pending)? {
+        device::promote(port, pending).await?;
+        return Ok(Resumed::RecoveryCompleted);
+    }
     let read = recover::read(port, &pending, id).await;
     let recovery = match read {
         Ok(recovery) => recovery,
@@ -104,8 +154,9 @@ async fn resume_recovery(port: &Port, pending: Device, id: Option<RecoveryId>) -
     }
 }
 
-fn is_gone(error: &Error) -> bool {
-    call::is_refused(error, halfkey_api::error::ErrorId::NotFound)
+/// Unknown, or over: a device that was enrolled by a recovery which then expired or was cancelled is revoked with it.
+pub(crate) fn is_gone(error: &Error) -> bool {
+    *error == Error::DeviceRevoked || call::is_refused(error, halfkey_api::error::ErrorId::NotFound)
 }
 
 async fn discard_recovery(port: &Port) -> Result<Resumed> {
