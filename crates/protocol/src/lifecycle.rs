@@ -144,7 +144,13 @@ fn evidence(slot: &mut Slot, id: PairRef, by: DeviceId, what: Evidence, now_ms: 
             need(checked.server_half)?;
             checked.test_signature = true;
         }
-        Evidence::CustodianAck if !signing => checked.custodian_ack = true,
+        // An envelope is sealed for the halves of its time: from here on others would make it open to nothing.
+        Evidence::CustodianAck if !signing => {
+            if checked.envelope.is_some() {
+                return Err(Refusal::EvidenceConflict);
+            }
+            checked.custodian_ack = true;
+        }
         Evidence::EnvelopeStored { digest } if !signing => {
             need(checked.custodian_ack)?;
             same(*checked.envelope.get_or_insert(digest), digest)?;

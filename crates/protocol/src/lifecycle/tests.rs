@@ -92,7 +92,7 @@ fn every_event_in_every_state() {
     for signing in [true, false] {
         let pair = id(signing, 1);
         let new = id(signing, 3);
-        let what = if signing { Evidence::ServerHalf } else { Evidence::CustodianAck };
+        let what = if signing { Evidence::ServerHalf } else { Evidence::EnvelopeStored { digest: DIGEST } };
         let remove = Event::Remove { reason: RetireReason::Removed };
         for &state in PairState::ALL {
             if state == Banned && !signing {
@@ -318,6 +318,15 @@ fn evidence_speaks_of_one_envelope() {
     ] {
         assert_eq!(apply(&slot, &evidence_of(bp(1), what), T), Err(Refusal::EvidenceConflict), "{what:?}");
     }
+}
+
+#[test]
+fn the_custodians_halves_stay_once_an_envelope_is_sealed_for_them() {
+    let ack = evidence_of(bp(1), Evidence::CustodianAck);
+    let begin = [Event::Begin { pair: bp(1), by: D1 }, ack.clone(), ack.clone()];
+    let slot = apply_all(&empty(false), &begin, T).unwrap();
+    let slot = apply(&slot, &evidence_of(bp(1), Evidence::EnvelopeStored { digest: DIGEST }), T).unwrap();
+    assert_eq!(apply(&slot, &ack, T), Err(Refusal::EvidenceConflict));
 }
 
 #[test]
