@@ -24,6 +24,7 @@ use crate::{
     routes,
     shred::{Copies, Shred},
     store::{Limit, Store},
+    turns::Turns,
 };
 
 /// A server's state; cheap to clone.
@@ -46,6 +47,8 @@ pub struct Inner {
     /// Signatures and reshares: milliseconds, and not to wait behind the heavy ones.
     pub(crate) quick: Heavy,
     pub(crate) guard: Guard,
+    /// Signatures with one pair, and commits of one subject, one at a time.
+    pub(crate) turns: Turns,
     pub(crate) guesskeeper: Option<Link>,
 }
 
@@ -108,6 +111,7 @@ impl App {
             heavy: Heavy::new(config.limits.heavy_queue),
             quick: Heavy::new(config.limits.quick_queue),
             guard: Guard::new(config.limits.concurrent_requests, config.request_timeout),
+            turns: Turns::default(),
             guesskeeper,
             config,
             clock,

@@ -26,6 +26,7 @@ pub mod shred;
 mod signer;
 mod status;
 pub mod store;
+mod turns;
 
 pub use self::{
     app::{App, app},

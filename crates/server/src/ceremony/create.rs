@@ -69,6 +69,7 @@ pub(super) async fn generate(turn: Turn) -> Result<Reply, Fault> {
 
 /// Step 2: our halves are stored before the answer leaves.
 pub(super) async fn finish(turn: Turn) -> Result<Reply, Fault> {
+    let _alone = turn.alone().await;
     let parts = turn.parts()?;
     let place = turn.app.heavy.admit().await?;
     let mut state = take(&turn).await?;
@@ -95,6 +96,7 @@ pub(super) async fn finish(turn: Turn) -> Result<Reply, Fault> {
 
 /// Step 3: the device proves its halves from the copies it read back; then both pairs become Active together.
 pub(super) async fn confirm(turn: Turn) -> Result<Reply, Fault> {
+    let _alone = turn.alone().await;
     let parts = turn.parts()?;
     let state = take(&turn).await?;
     let pending = pending(&turn).await?;

@@ -31,6 +31,7 @@ use crate::{
     http::auth::{AsClient, Signed},
     kept::{Claim, KeptSession, Resume},
     store::Device,
+    turns::Alone,
 };
 
 /// One step of one device, opened.
@@ -148,6 +149,11 @@ impl Turn {
     /// The subject, as an identifier.
     pub(crate) fn subject(&self) -> [u8; 16] {
         *self.request.subject
+    }
+
+    /// Until the step has ended, with its commit or its ban: what comes next on this subject sees it.
+    pub(crate) async fn alone(&self) -> Alone {
+        self.app.turns.at(self.subject()).await
     }
 
     /// The message of every curve, in their order; refuses anything else.

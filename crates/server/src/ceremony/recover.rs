@@ -89,6 +89,7 @@ pub(super) async fn deal(turn: Turn) -> Result<Reply, Fault> {
 
 /// Step 2: S receives on every curve, and begins the fresh state of secp256k1.
 pub(super) async fn receive(turn: Turn) -> Result<Reply, Fault> {
+    let _alone = turn.alone().await;
     let parts = turn.parts()?;
     let opens = parts.iter().map(|part| parse::<RecoverOpen>(part)).collect::<Result<Vec<_>, _>>()?;
     let (recovery, lines) = lines(&turn).await?;
@@ -137,6 +138,7 @@ pub(super) async fn receive(turn: Turn) -> Result<Reply, Fault> {
 
 /// Step 3: the fresh state of secp256k1 is whole; S stores that half too.
 pub(super) async fn rekey(turn: Turn) -> Result<Reply, Fault> {
+    let _alone = turn.alone().await;
     let part = turn.part(Curve::Secp256k1)?;
     let (_, lines) = lines(&turn).await?;
     let new = line(&lines, Curve::Secp256k1)?.new;
@@ -153,6 +155,7 @@ pub(super) async fn rekey(turn: Turn) -> Result<Reply, Fault> {
 
 /// Step 4: the test signatures begin, from the copies read back.
 pub(super) async fn test_sign(turn: Turn) -> Result<Reply, Fault> {
+    let _alone = turn.alone().await;
     let parts = turn.parts()?;
     let (_, lines) = lines(&turn).await?;
     let place = turn.app.heavy.admit().await?;
@@ -188,6 +191,7 @@ pub(super) async fn test_sign(turn: Turn) -> Result<Reply, Fault> {
 
 /// Step 5: signature and proofs verified, the new pairs become Active and the recovery Completed.
 pub(super) async fn finish(turn: Turn) -> Result<Reply, Fault> {
+    let _alone = turn.alone().await;
     let parts = turn.parts()?;
     let finishes = parts.iter().map(|part| parse::<RecoverFinish>(part)).collect::<Result<Vec<_>, _>>()?;
     let (recovery, lines) = lines(&turn).await?;

@@ -64,6 +64,7 @@ pub(super) async fn announce(turn: Turn) -> Result<Reply, Fault> {
 
 /// Step 1.
 pub(super) async fn first(turn: Turn) -> Result<Reply, Fault> {
+    let _alone = turn.alone().await;
     let opened = open(&turn).await?;
     let curve = opened.stored.share.curve;
     let (part, message) = (turn.part(curve)?, message(&turn, &opened)?);
@@ -103,6 +104,7 @@ pub(super) async fn first(turn: Turn) -> Result<Reply, Fault> {
 
 /// Step 2 (secp256k1).
 pub(super) async fn second(turn: Turn) -> Result<Reply, Fault> {
+    let _alone = turn.alone().await;
     let opened = open(&turn).await?;
     let curve = opened.stored.share.curve;
     let (part, message) = (turn.part(curve)?, message(&turn, &opened)?);

@@ -260,6 +260,23 @@ impl<'a> Phone<'a> {
         }
     }
 
+    /// A secp256k1 signature up to its last message, which is not sent.
+    pub async fn last_message(&self, payload: &Payload) -> (Session, Vec<u8>) {
+        let share = self.share(Curve::Secp256k1);
+        let mut session = Session::new(Op::Sign, *share.pair.as_bytes());
+        let base = self.context(halfkey_protocol::Op::Sign, share.curve, share.wallet);
+        let mut ceremony = Ceremony { old_pair: Some(share.pair), generation: share.generation, ..base };
+        ceremony.server_nonce = *self.step(&mut session, 0, None, Vec::new()).await.unwrap().nonce.unwrap();
+        session.payload = Some(payload.to_cbor());
+        let (message, path) = (self.message(payload), DerivationPath::root());
+        let (client, part) = sign::Client::start(&ceremony, &share.party, &message, &path, &mut OsEntropy).unwrap();
+        let answer = self.step(&mut session, 1, None, vec![(share.curve, part)]).await.unwrap();
+        match client.next(answer.part(share.curve).unwrap()).unwrap() {
+            ClientStep::Done(_) => panic!("two round trips"),
+            ClientStep::Send { request, .. } => (session, request),
+        }
+    }
+
     pub fn message(&self, payload: &Payload) -> Message {
         let share = self.share(payload.curve());
         let key = share.party.public().public_key().to_bytes();
