@@ -359,6 +359,15 @@ pub(crate) async fn load(port: &Port, slot: BlobSlot) -> Result<Option<Device>> 
     from_blob(&blob, &SealKey::from_bytes(key), slot, port.setting.deployment.id()).map(Some).map_err(Error::Storage)
 }
 
+/// What a slot holds, where a recovery is asked for: a share whose wrapping key is gone, or that is damaged, is what it
+/// is for, and must not stand in its way. The slot itself stays as it is until the recovery is committed.
+pub(crate) async fn load_readable(port: &Port, slot: BlobSlot) -> Result<Option<Device>> {
+    match load(port, slot).await {
+        Err(Error::Storage(StorageReason::WrappingKey | StorageReason::Damaged)) => Ok(None),
+        other => other,
+    }
+}
+
 /// This device with its shares.
 pub(crate) async fn current(port: &Port) -> Result<Device> {
     let device = load(port, BlobSlot::Current).await?.ok_or(Error::NoWalletOnDevice)?;
@@ -381,6 +390,18 @@ async fn make_wrapping_key(port: &Port) -> Result<Zeroizing<[u8; 32]>> {
     if port.read_blob(BlobSlot::Current).await?.is_some() {
         return Err(Error::Storage(StorageReason::WrappingKey));
     }
+    write_wrapping_key(port).await
+}
+
+/// For a recovery: a device that has lost its wrapping key gets a new one. There is nothing left to be replaced.
+pub(crate) async fn replace_lost_key(port: &Port) -> Result<()> {
+    match port.read_secret().await? {
+        Some(_) => Ok(()),
+        None => write_wrapping_key(port).await.map(|_| ()),
+    }
+}
+
+async fn write_wrapping_key(port: &Port) -> Result<Zeroizing<[u8; 32]>> {
     let key = halfkey_envelope::entropy::random::<32>(&mut port.entropy());
     port.write_secret(key.clone()).await?;
     port.read_secret().await?.filter(|stored| **stored == *key).ok_or(Error::Storage(StorageReason::WrappingKey))

@@ -450,7 +450,7 @@ impl Halfkey {
         outcome!(self.run(Command::Devices), Devices)
     }
 
-    /// Revokes a device: it can do nothing any more, and the server's half of its share is erased.
+    /// Revokes a device: it can do nothing any more. The server's half of its share is erased once a copy is safe.
     ///
     /// # Errors
     /// [`Error::LastProtection`] for the last device of a wallet without a backup.
@@ -458,7 +458,7 @@ impl Halfkey {
         self.run(Command::RevokeDevice(device)).await.map(|_| ())
     }
 
-    /// Removes a method's backup: retired at once, and the custodian's half erased.
+    /// Removes a method's backup: refused at once. The custodian's half is erased once a copy is safe.
     ///
     /// # Errors
     /// [`Error::LastProtection`] for the last proven backup.

@@ -87,7 +87,8 @@ pub enum StoreError {
 /// passphrase.
 #[async_trait]
 pub trait SecretStore: Send + Sync {
-    /// The key, or `None` if none was ever written.
+    /// The key, or `None` if none was ever written or it is gone for good: never while it is merely locked, because a
+    /// recovery then makes a new one.
     async fn read(&self) -> Result<Option<Zeroizing<[u8; 32]>>, StoreError>;
     /// Keeps the key, durably, before it returns.
     async fn write(&self, key: &[u8; 32]) -> Result<(), StoreError>;

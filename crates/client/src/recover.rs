@@ -55,13 +55,13 @@ pub(crate) async fn recover_wallet(
     begin_progress(port);
     let detail = status::client(port).await?;
     let client = detail.id;
-    must_be_own(device::load(port, BlobSlot::Current).await?, client)?;
+    must_be_own(device::load_readable(port, BlobSlot::Current).await?, client)?;
     let revoke = old_devices == OldDevices::Revoke;
     if let Some((device, recovery)) = open_recovery(port, client, &method.method(), Some(revoke)).await? {
         return proceed(port, device, recovery, method, expected).await;
     }
     resume::settle(port, &detail).await?;
-    let current = must_be_own(device::load(port, BlobSlot::Current).await?, client)?;
+    let current = must_be_own(device::load_readable(port, BlobSlot::Current).await?, client)?;
     let (device, recovery) = begin(port, client, current, &method.method(), old_devices).await?;
     proceed(port, device, recovery, method, expected).await
 }
@@ -75,7 +75,7 @@ pub(crate) async fn resume_recovery(
     port.setting.platform.check(&method.method())?;
     begin_progress(port);
     let client = status::client(port).await?.id;
-    must_be_own(device::load(port, BlobSlot::Current).await?, client)?;
+    must_be_own(device::load_readable(port, BlobSlot::Current).await?, client)?;
     let open = open_recovery(port, client, &method.method(), None).await?;
     let (device, recovery) = open.ok_or(Error::RecoveryOver)?;
     proceed(port, device, recovery, method, expected).await
@@ -106,7 +106,7 @@ async fn open_recovery(
     method: &Method,
     revoke: Option<bool>,
 ) -> Result<Option<(Device, Recovery)>> {
-    let Some(mut device) = device::load(port, BlobSlot::Pending).await? else { return Ok(None) };
+    let Some(mut device) = device::load_readable(port, BlobSlot::Pending).await? else { return Ok(None) };
     let Some(Underway::Recovery(id, by, revokes)) = device.underway.clone() else { return Ok(None) };
     if device.client != client || by != *method || revoke.is_some_and(|revoke| revoke != revokes) {
         return Ok(None);
@@ -148,6 +148,7 @@ async fn begin(
     let mut device = Device::new(client, DeviceKey::generate(&mut port.entropy()), underway);
     device.one_time = Some(random::<32>(&mut port.entropy()));
     device.backups = current.map(|current| current.backups).unwrap_or_default();
+    device::replace_lost_key(port).await?;
     device::save(port, BlobSlot::Pending, &device).await?;
     let recovery = ask(port, &mut device, method, revoke).await?;
     Ok((device, recovery))
@@ -220,7 +221,7 @@ async fn execute(
     expected: Option<Addresses>,
 ) -> Result<Recovered> {
     port.stage(Stage::ReadingShare, None).await?;
-    let expected = match (expected, device::load(port, BlobSlot::Current).await?) {
+    let expected = match (expected, device::load_readable(port, BlobSlot::Current).await?) {
         (Some(expected), _) => Some(expected),
         (None, Some(current)) if !current.shares.is_empty() => Some(status::addresses_of(port, &current)?),
         (None, _) => None,

@@ -81,7 +81,7 @@ fn must_be_of(client: &ClientDetail, pending: &Device) -> Result<()> {
 /// Before other work takes the pending slot: shares in it that count become this device's. Those of another client
 /// stay where they are.
 pub(crate) async fn settle(port: &Port, client: &ClientDetail) -> Result<()> {
-    let Some(pending) = device::load(port, BlobSlot::Pending).await? else { return Ok(()) };
+    let Some(pending) = device::load_readable(port, BlobSlot::Pending).await? else { return Ok(()) };
     if pending.shares.is_empty() {
         return Ok(());
     }
@@ -94,7 +94,7 @@ pub(crate) async fn settle(port: &Port, client: &ClientDetail) -> Result<()> {
 
 /// The crash was between writing the current slot and emptying the pending one.
 async fn is_current(port: &Port, pending: &Device) -> Result<bool> {
-    let Some(current) = device::load(port, BlobSlot::Current).await? else { return Ok(false) };
+    let Some(current) = device::load_readable(port, BlobSlot::Current).await? else { return Ok(false) };
     let pairs = |device: &Device| device.shares.iter().map(|share| share.pair).collect::<Vec<_>>();
     Ok(!pending.shares.is_empty() && pairs(&current) == pairs(pending))
 }
