@@ -156,6 +156,7 @@ contract! {
     life::a_wallet_becomes_active_only_with_all_its_evidence;
     life::a_backup_commits_on_every_curve_at_once;
     life::racing_commits_complete_a_backup_once;
+    life::a_device_that_was_revoked_on_the_way_commits_nothing;
     life::racing_devices_on_one_slot_get_one_backup;
     life::a_recovery_makes_a_new_device_and_revokes_the_old;
     life::a_recovery_waits_and_expires;
@@ -174,6 +175,7 @@ contract! {
     kept::t15_a_restart_forgets_every_session;
     restore::a_half_opens_in_its_own_row_alone;
     restore::a_removed_method_stays_removed_in_an_older_database;
+    restore::a_removal_that_the_shred_store_missed_succeeds_only_with_it;
     restore::t15_an_older_database_revives_no_epoch;
     restore::a_ban_survives_an_older_database;
     restore::a_superseded_backup_is_of_use_after_a_restore;

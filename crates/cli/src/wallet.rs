@@ -101,12 +101,12 @@ enum WalletCommand {
     Sign(sign::SignArgs),
     /// The client's devices
     Devices,
-    /// Revoke a device: the server's half of its share is erased
+    /// Revoke a device: refused at once, the server's half erased later
     Revoke {
         /// As `devices` lists it
         device: String,
     },
-    /// Remove a backup method; the custodian's half is erased
+    /// Remove a backup method: refused at once, the custodian's half erased later
     RemoveMethod {
         /// As `status` names it
         method: String,

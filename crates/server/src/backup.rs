@@ -18,7 +18,7 @@ use halfkey_envelope::{
 };
 use halfkey_protocol::{
     Role, Signs,
-    lifecycle::PairState,
+    lifecycle::{PairState, may_recover},
     reshare::{self, Claim},
 };
 
@@ -30,7 +30,7 @@ use crate::{
     fault::Fault,
     http::auth::AsClient,
     status,
-    store::{Backup, Device},
+    store::{self, Backup, Device},
 };
 
 /// Refuses unless this device has that backup pending.
@@ -88,8 +88,12 @@ pub(crate) async fn cipher_text(
     id: BackupId,
     purpose: Purpose,
 ) -> Result<CipherText, Fault> {
-    let stored = app.store.envelope(caller.client, id).await?;
     let backup = app.store.backup(caller.client, id).await?;
+    // A recovery or a drill may be open for longer than its backup counts.
+    if backup.pair.state != PairState::Pending {
+        may_recover(&backup.pair).map_err(store::Error::from)?;
+    }
+    let stored = app.store.envelope(caller.client, id).await?;
     let pairs = backup.shares.iter().filter_map(|share| {
         let public = share.public.clone()?;
         Some(BackupPairPoints {

@@ -1,5 +1,7 @@
 //! The password door as this server sees it: who may speak to it when, and what the standing of a registration means.
 
+use std::time::Duration;
+
 use halfkey_api::{
     bytes::Base64,
     error::{ErrorDetails, ErrorId},
@@ -11,7 +13,7 @@ use halfkey_envelope::{
     id::{BackupId, ClientId},
     wallet::Method,
 };
-use halfkey_protocol::lifecycle::PairState;
+use halfkey_protocol::lifecycle::{PairState, may_recover};
 
 use crate::{
     app::Inner,
@@ -24,10 +26,15 @@ use crate::{
     },
     link::{Link, LinkError},
     recovery,
+    store::Error as StoreError,
 };
 
 const MAX_FRAME: usize = 16 * 1024;
 const RETRY_AFTER_MS: u64 = 2_000;
+/// How many registrations one sweep closes.
+const DOORS_AT_ONCE: u64 = 200;
+/// How long a status waits for the keeper.
+const ASK_STATUS: Duration = Duration::from_secs(1);
 /// From so many wrong guesses on, the custodian is told (METHODS.md G).
 const TELL_FROM: u32 = 3;
 
@@ -67,6 +74,10 @@ pub(crate) async fn relay(
     let pending = allowed.pair.state == PairState::Pending;
     if allowed.id != backup || allowed.method != Method::Password || (is_register && !pending) {
         return Err(Fault::not_found());
+    }
+    // A recovery or a drill may be open for longer than its backup counts.
+    if !pending {
+        may_recover(&allowed.pair).map_err(StoreError::from)?;
     }
     if !pending && matches!(request, Request::Start { .. }) {
         app.open_password_door(backup).await;
@@ -170,10 +181,28 @@ impl Inner {
         }
     }
 
-    /// Destroys the registration of a removed backup; its custodian half is gone in any case.
-    pub(crate) async fn close_password_door(&self, backup: BackupId) {
-        if let Err(fault) = self.ask_door(&Request::Erase { backup }).await {
-            tracing::warn!(%backup, id = fault.id.as_str(), "the password door was not closed");
+    /// Destroys the registrations of erased backups. Not earlier: the method's key goes with the halves (PROTOCOL.md
+    /// 4.4). A door that does not answer is told again by the next sweep.
+    pub(crate) async fn close_password_doors(&self) -> Result<(), Fault> {
+        for backup in self.store.doors_to_close(DOORS_AT_ONCE).await? {
+            match self.ask_door(&Request::Erase { backup }).await? {
+                Reply::Status { .. } | Reply::Refused { reason: Refusal::NotFound } => {
+                    self.store.door_closed(backup).await?;
+                }
+                Reply::Refused { reason } => return Err(refused(reason)),
+                _ => return Err(Fault::internal(&"the guesskeeper answers another question")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the door opens this backup for nobody any more: no guess is left, it was destroyed, or it is unknown
+    /// there. While the keeper does not answer, nothing is known against it.
+    pub(crate) async fn password_door_is_dead(&self, backup: BackupId) -> bool {
+        match tokio::time::timeout(ASK_STATUS, self.door_status(backup)).await {
+            Ok(Ok(status)) => status.standing.remaining == 0,
+            Ok(Err(fault)) => matches!(fault.id, ErrorId::NotFound | ErrorId::LockedOut),
+            Err(_) => false,
         }
     }
 }

@@ -27,7 +27,7 @@ const MAGIC: Magic = Magic(*b"HKK1");
 const KEY_TAG: &str = "halfkey/kept/v1/key";
 const MIGRATIONS: &[&str] = &[include_str!("kept/0001.sql")];
 
-/// The server's part of the key. Nodes on one PostgreSQL share it; on SQLite it is fresh at every start.
+/// The server's part of the key. All nodes and starts share it; a SQLite file of kept state is deleted at every start.
 pub struct KeptKey(Zeroizing<[u8; 32]>);
 
 impl KeptKey {

@@ -93,16 +93,26 @@ async fn told_to_stop(with_stdin: bool) {
 /// Housekeeping: expiry and erasure. One node or many; each step is idempotent.
 async fn sweep(state: App, mut stopped: watch::Receiver<bool>) {
     loop {
-        let now_ms = state.now_ms();
+        state.housekeep().await;
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+    }
+}
+
+impl App {
+    /// One round of housekeeping. What does not get through is tried again in the next.
+    pub async fn housekeep(&self) {
+        let now_ms = self.now_ms();
         // Nothing here knows of a replica or an off-machine copy, so nothing that ever was active is erased yet.
-        match state.store.sweep(None, now_ms).await {
+        match self.store.sweep(None, now_ms).await {
             Ok(swept) if swept != crate::store::Swept::default() => tracing::info!(?swept, "swept"),
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the sweep did not end"),
         }
-        tokio::select! {
-            () = tokio::time::sleep(SWEEP_EVERY) => {}
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+        if let Err(fault) = self.close_password_doors().await {
+            tracing::warn!(id = fault.id.as_str(), "a password door was not closed");
         }
     }
 }

@@ -5,7 +5,10 @@ use halfkey_api::{
     bytes::{Hex, HexBytes},
     message::{self, BackupStatus, CurveStatus, MethodKeyStatement, MethodStatus, SigningSharePair, Wallet},
 };
-use halfkey_envelope::{id::ClientId, wallet::Curve};
+use halfkey_envelope::{
+    id::ClientId,
+    wallet::{Curve, Method},
+};
 use halfkey_protocol::lifecycle::{PairState, Status, WalletState};
 
 use crate::{
@@ -13,6 +16,8 @@ use crate::{
     fault::Fault,
     store::{self, Backup, SigningPair},
 };
+
+const COMPLETED: &str = "completed";
 
 /// A device as its client sees it.
 pub(crate) fn device(device: store::Device) -> message::Device {
@@ -74,16 +79,17 @@ fn shown_pair(pair: &SigningPair) -> Option<SigningSharePair> {
 /// The client's backups, method by method: the active one, or a pending one where there is no active one.
 pub(crate) async fn backups(app: &Inner, client: ClientId) -> Result<BackupStatus, Fault> {
     let backups = app.store.backups(client).await?;
-    let standing = |state: PairState| state.is_standing();
-    let mut methods: Vec<MethodStatus> =
-        backups.iter().filter(|backup| standing(backup.pair.state)).map(shown_backup).collect();
+    let mut methods: Vec<MethodStatus> = Vec::new();
+    for backup in backups.iter().filter(|backup| backup.pair.state.is_standing()) {
+        methods.push(shown_backup(backup, is_completed(backup) && opens(app, backup).await));
+    }
     for backup in backups.iter().filter(|backup| backup.pair.state == PairState::Pending) {
         if !methods.iter().any(|shown| shown.method == backup.method) {
-            methods.push(shown_backup(backup));
+            methods.push(shown_backup(backup, false));
         }
     }
     let wallets = has_wallet(app, client).await?;
-    let backed_up = wallets && backups.iter().any(is_completed);
+    let backed_up = wallets && methods.iter().any(|shown| shown.status == COMPLETED);
     Ok(BackupStatus { backed_up, methods })
 }
 
@@ -93,8 +99,12 @@ fn is_completed(backup: &Backup) -> bool {
     backup.pair.state == PairState::Active && backup.pair.is_complete() && backup.pair.checked.proven && every_curve
 }
 
-fn shown_backup(backup: &Backup) -> MethodStatus {
-    let completed = is_completed(backup);
+/// Whether the method's key is still there, as far as this server can learn it.
+async fn opens(app: &Inner, backup: &Backup) -> bool {
+    backup.method != Method::Password || !app.password_door_is_dead(backup.id).await
+}
+
+fn shown_backup(backup: &Backup, completed: bool) -> MethodStatus {
     let status = backup.pair.status().map_or("", Status::as_str);
     let curve = |share: &store::Share| CurveStatus {
         curve: share.curve,
@@ -109,7 +119,7 @@ fn shown_backup(backup: &Backup) -> MethodStatus {
     };
     MethodStatus {
         method: backup.method.clone(),
-        status: if completed { "completed" } else { "incomplete" }.to_owned(),
+        status: if completed { COMPLETED } else { "incomplete" }.to_owned(),
         backup_id: Some(backup.id),
         curves: backup.shares.iter().map(curve).collect(),
         completed_at: backup.pair.activated_ms,

@@ -3,7 +3,8 @@
 //! in flight could be had from one oblivious-transfer state (PROTOCOL.md 5, T1); and what a commit has verified is not
 //! stored anew before it is committed.
 //!
-//! This holds among the requests of one process. Nodes that share a database must send one client to one node.
+//! This holds among the requests of one process. Nodes that share a database can give one answer each to a cheat before
+//! its ban stops all of them, so there are as many as nodes at the most.
 
 use std::{
     collections::HashMap,

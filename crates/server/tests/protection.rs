@@ -12,12 +12,18 @@ use halfkey_api::{
     route::{self, path},
     signing::Payload,
 };
-use halfkey_envelope::{entropy::OsEntropy, wallet::Method};
+use halfkey_envelope::{
+    entropy::OsEntropy,
+    wallet::{Curve, Method},
+};
 use halfkey_protocol::{
     Point,
     proof::{self, Purpose, Statement},
 };
-use harness::{Server, phone::Phone};
+use harness::{
+    Server,
+    phone::{Phone, Session},
+};
 
 const CODE: Method = Method::RecoveryCode;
 
@@ -60,6 +66,51 @@ async fn a_cheating_device_is_banned_for_good_and_the_wallet_recovers() {
     new.recover(&kept, OldDevices::Keep).await;
     new.sign(&hello()).await.unwrap();
     assert_eq!(phone.sign(&hello()).await.unwrap_err(), "PAIR_BANNED", "a recovery elsewhere lifts nothing");
+}
+
+/// PROTOCOL.md 5, T1: every answer to a cheat tells it something of one oblivious-transfer state. However many come at
+/// once, the first is banned before the next is looked at.
+#[tokio::test]
+async fn t01_cheats_side_by_side_get_one_answer() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    for tenth in 1..10 {
+        let mut cheats = Vec::new();
+        for _ in 0..4 {
+            let (session, mut request) = phone.last_message(&hello()).await;
+            let at = request.len() * tenth / 10;
+            request[at] ^= 1;
+            cheats.push((session, request));
+        }
+        let send = |(mut session, request): (Session, Vec<u8>)| {
+            let phone = &phone;
+            async move { phone.step(&mut session, 2, None, vec![(Curve::Secp256k1, request)]).await.err() }
+        };
+        let refused = futures_util::future::join_all(cheats.into_iter().map(send)).await;
+        if refused.contains(&Some("PAIR_BANNED".to_owned())) {
+            break;
+        }
+    }
+    assert_eq!(phone.sign(&hello()).await.unwrap_err(), "PAIR_BANNED");
+    let database = format!("sqlite:{}", server.folder.path().join("halfkey.db").display());
+    let store = halfkey_server::store::Store::connect(&database).await.unwrap();
+    let log = store.audit(phone.user.client.id.as_bytes(), 0, 999).await.unwrap();
+    assert_eq!(log.iter().filter(|entry| entry.kind == "pair.banned").count(), 1, "one cheat was computed");
+}
+
+/// What was removed opens for nobody, not even inside a recovery that was open before.
+#[tokio::test]
+async fn a_removed_backup_is_served_to_no_recovery() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    phone.back_up(&CODE).await;
+    phone.back_up(&Method::Custom("OTHER".to_owned())).await;
+    let new = phone.new_device(1);
+    let recovery = new.begin_recovery(&CODE, OldDevices::Keep).await.unwrap();
+    new.recovery_cipher_text(&recovery).await.unwrap();
+    let method = path(route::BACKUP_METHOD, &["RECOVERY_CODE"]);
+    assert_eq!(server.signed_empty(&phone.user, "DELETE", &method).await.status, 204);
+    assert_eq!(new.recovery_cipher_text(&recovery).await.unwrap_err(), "SHARE_STATE");
 }
 
 /// A recoverable fault of one message bans nobody.

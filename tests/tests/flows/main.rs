@@ -1,6 +1,7 @@
 //! The SDK against the server's router and a guesskeeper: every verb, and what a lost answer leaves behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod left_over;
 mod world;
 
 use halfkey_api::{
@@ -151,6 +152,8 @@ async fn locked_out_the_wallet_still_signs_and_is_backed_up_again() {
         assert_eq!(wrong, Err(expected), "guess {guess}");
     }
     assert_eq!(recover(&thief, with(PASSWORD), OldDevices::Keep, None).await, Err(Error::LockedOut));
+    assert!(!phone.halfkey.is_wallet_backed_up().await.unwrap(), "a door that is closed for good protects nothing");
+    assert!(phone.halfkey.available_recovery_methods().await.unwrap().is_empty());
     signs(&phone, &addresses).await.unwrap();
     phone.halfkey.backup_wallet(backup_with(OTHER_PASSWORD)).await.unwrap();
     let new = world.phone(&token);

@@ -40,9 +40,10 @@ pub const OTHER_PASSWORD: &str = "a quite different long passphrase";
 pub struct World {
     pub router: Router,
     pub deployment: Deployment,
+    pub state: App,
     custodian_key: String,
-    keeper: tokio::task::JoinHandle<Result<(), halfkey_guesskeeper::Error>>,
-    _folder: TempDir,
+    pub keeper: tokio::task::JoinHandle<Result<(), halfkey_guesskeeper::Error>>,
+    pub folder: TempDir,
 }
 
 impl Drop for World {
@@ -83,7 +84,7 @@ impl World {
         let details = Details { server_url: Some("http://halfkey.test".into()), ..Details::default() };
         let signed = descriptor(&state, details).await.unwrap();
         let deployment = Deployment::from_json(&signed.to_json().unwrap()).unwrap();
-        Self { router: app(state), deployment, custodian_key: key.key, keeper, _folder: folder }
+        Self { router: app(state.clone()), deployment, state, custodian_key: key.key, keeper, folder }
     }
 
     /// A client's session token.
@@ -263,6 +264,12 @@ impl Phone {
             .build()
             .unwrap();
         Self { halfkey, network, blobs, secrets, paper, progress, deployment, token: token.to_owned() }
+    }
+
+    /// Somebody else signs in on this phone.
+    pub fn signed_in_as(&self, token: &str) -> Self {
+        let (blobs, secrets) = (self.blobs.clone(), self.secrets.clone());
+        Self::with(self.network.clone(), blobs, secrets, self.deployment.clone(), token)
     }
 
     /// The app was killed and starts again: the same stores, nothing in memory.

@@ -109,6 +109,20 @@ pub async fn a_backup_commits_on_every_curve_at_once(ground: Ground) {
     store.verify_audit(client.as_bytes()).await.unwrap();
 }
 
+pub async fn a_device_that_was_revoked_on_the_way_commits_nothing(ground: Ground) {
+    let mut world = World::with_wallets(ground).await;
+    let (store, client, thief) = (world.store(), world.client, world.device);
+    let own = world.back_up(&PASSWORD, NOW).await;
+    world.back_up(&CODE, NOW).await;
+    let (begun, digest) = world.prepare_backup(&PASSWORD, NOW + 1).await;
+    world.recover(&CODE, OldDevices::Revoke, NOW + 2).await;
+    let late = store.commit_backup(client, thief, begun.backup, digest, "read_back", NOW + 3).await;
+    assert!(matches!(late, Err(Error::Unknown(What::Device))), "{late:?}");
+    let backups = store.backups(client).await.unwrap();
+    let active = backups.iter().find(|backup| backup.method == PASSWORD && backup.pair.state == PairState::Active);
+    assert_eq!(active.map(|backup| backup.shares[0].id), Some(own.pairs[0]), "the owner's counts");
+}
+
 pub async fn racing_commits_complete_a_backup_once(ground: Ground) {
     let mut world = World::with_wallets(ground).await;
     let (store, client, device) = (world.store(), world.client, world.device);

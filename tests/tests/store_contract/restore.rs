@@ -202,6 +202,24 @@ pub async fn a_removed_method_stays_removed_in_an_older_database(ground: Ground)
     assert!(matches!(resealed, Err(VaultError::Store(Error::Shredded(What::Half)))), "and gets no new key");
 }
 
+pub async fn a_removal_that_the_shred_store_missed_succeeds_only_with_it(ground: Ground) {
+    let mut house = House::with_wallets(ground).await;
+    house.back_up(&PASSWORD, NOW).await;
+    let (store, client, device) = (house.world.store(), house.world.client, house.world.device);
+    let copy = sqlx::SqlitePool::connect(&house.shred_urls[1]).await.unwrap();
+    sqlx::query("ALTER TABLE shred_devices RENAME TO away").execute(&copy).await.unwrap();
+    let revoke = async || {
+        let force = Force { last_device: true, last_backup: false };
+        store.revoke_device(client, None, device, force, NOW + 1).await
+    };
+    revoke().await.unwrap_err();
+    revoke().await.expect_err("the main database has it, but the shred store still does not");
+    sqlx::query("ALTER TABLE away RENAME TO shred_devices").execute(&copy).await.unwrap();
+    revoke().await.unwrap();
+    let told = sqlx::query("SELECT device FROM shred_devices").fetch_all(&copy).await.unwrap();
+    assert_eq!(told.len(), 1);
+}
+
 pub async fn t15_an_older_database_revives_no_epoch(ground: Ground) {
     let mut house = House::with_wallets(ground).await;
     let first = house.back_up(&PASSWORD, NOW).await;

@@ -5,7 +5,10 @@ use axum::{Json, extract::State, http::StatusCode};
 use halfkey_api::{
     bytes::{Base64, Hex},
     error::ErrorId,
-    message::{BackupBegun, BackupReceipt, BeginBackup, CipherText, CommitBackup, PendingBackupPair, StoreCipherText},
+    message::{
+        BackupBegun, BackupReceipt, BeginBackup, CipherText, CommitBackup, MethodStatus, PendingBackupPair,
+        StoreCipherText,
+    },
     route,
 };
 use halfkey_envelope::{
@@ -13,7 +16,7 @@ use halfkey_envelope::{
     id::{BackupId, ClientId, DeviceId, PairId},
     wallet::{Curve, Method},
 };
-use halfkey_protocol::lifecycle::{Force, PairState};
+use halfkey_protocol::lifecycle::{Force, PairState, Refusal};
 
 use crate::{
     app::{App, Inner},
@@ -23,6 +26,7 @@ use crate::{
     fault::Fault,
     http::{auth::Signed, body, path::Id},
     openapi::{DeviceHeaders, Refused},
+    status,
     store::{Error as StoreError, What},
 };
 
@@ -158,9 +162,13 @@ pub(super) async fn remove_method(
     call: Signed<body::Empty>,
 ) -> Result<StatusCode, Fault> {
     let (client, now_ms) = (call.caller.client, call.caller.now_ms);
-    let removed = app.store.remove_method(client, call.device.id, &method, Force::default(), now_ms).await?;
-    if let (Some(backup), Method::Password) = (removed, &method) {
-        app.close_password_door(backup).await;
+    // The store's rule counts what is active; a backup whose password door is destroyed protects nothing.
+    let completed = |one: &MethodStatus| one.status == "completed";
+    let methods = status::backups(&app, client).await?.methods;
+    let last = !methods.iter().any(|one| one.method != method && completed(one));
+    if last && methods.iter().any(|one| one.method == method && completed(one)) {
+        return Err(Refusal::LastBackup.into());
     }
+    app.store.remove_method(client, call.device.id, &method, Force::default(), now_ms).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -71,7 +71,7 @@ pub(super) async fn list(State(app): State<App>, caller: AsClient) -> Result<Jso
     Ok(Json(devices.into_iter().map(status::device).collect()))
 }
 
-/// Revoke a device: it never signs again, and the server's halves of its pairs are erased.
+/// Revoke a device: it never signs again; the server's halves of its pairs are erased once a copy is safe.
 #[utoipa::path(
     delete, path = route::DEVICE, tag = "devices", security(("client" = [])), operation_id = "revokeDevice",
     params(("device_id" = String, Path, format = "uuid"), DeviceHeaders),

@@ -211,7 +211,7 @@ impl Store {
     /// `statement` is what the device says about the record at the method; it is shown as asserted, never as proven.
     ///
     /// # Errors
-    /// [`Error::Refused`]; [`Error::Unknown`] backup.
+    /// [`Error::Refused`]; [`Error::Unknown`] backup, or device: it was revoked.
     pub async fn commit_backup(
         &self,
         client: ClientId,
@@ -222,6 +222,7 @@ impl Store {
         now_ms: u64,
     ) -> Result<CommittedBackup, Error> {
         let mut work = self.work().await?;
+        work.hold_client(client).await?;
         let pair = PairRef::Backup(backup);
         let key = slots::key_of(&mut work.tx, client, pair).await?;
         let SlotKey::Backup { method, .. } = &key else { return Err(Error::Unknown(What::Backup)) };
@@ -242,6 +243,8 @@ impl Store {
         let evidence = |what| Event::Evidence { pair, by: device, what };
         let events = [evidence(Evidence::KeyAsserted { digest }), evidence(Evidence::Proven { digest }), commit];
         let after = work.apply(client, &key, &events, now_ms).await?;
+        // A device that was revoked while its request was on its way replaces no backup any more.
+        must_be_enrolled(&mut work.tx, client, device).await?;
         let retired = predecessor(&after, known);
         sql("UPDATE pairs SET verified_ms = $3 WHERE id = $1 AND client = $2")
             .bind(backup)

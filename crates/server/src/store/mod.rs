@@ -26,6 +26,8 @@ mod sweep;
 mod verification;
 mod wallets;
 
+use std::sync::{Arc, atomic::AtomicBool};
+
 use halfkey_envelope::{entropy::Entropy, id::DeploymentId};
 
 pub(crate) use self::migrate::migrate;
@@ -57,6 +59,8 @@ pub const MAX_CLOCK_SKEW_MS: u64 = 5_000;
 pub struct Store {
     pool: Pool,
     shred: Option<Shred>,
+    /// A mark did not reach the shred store: everything is marked anew before the next verb succeeds.
+    untold: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -67,7 +71,7 @@ impl Store {
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let pool = Pool::connect(url).await?;
         migrate(&pool, "main", migrate::MAIN).await?;
-        Ok(Self { pool, shred: None })
+        Ok(Self { pool, shred: None, untold: Arc::default() })
     }
 
     /// Compares `now_ms` with the database's clock. A SQLite file has the clock of this machine.

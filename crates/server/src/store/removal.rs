@@ -67,7 +67,7 @@ impl Store {
         let row = sql("SELECT revoked_ms FROM devices WHERE id = $1 AND client = $2").bind(device).bind(client);
         let row = row.optional(&mut work.tx).await?.ok_or(Error::Unknown(What::Device))?;
         if row.optional_number("revoked_ms")?.is_some() {
-            return Ok(());
+            return work.commit(now_ms).await;
         }
         let slots = all_slots(&mut work, client).await?;
         let removing: Vec<&SlotKey> =

@@ -131,7 +131,7 @@ impl Store {
     }
 
     /// What a crash between the main commit and the shred store's kept from being told.
-    async fn send_marks(&self, shred: &Shred, now_ms: u64) -> Result<(), Error> {
+    pub(super) async fn send_marks(&self, shred: &Shred, now_ms: u64) -> Result<(), Error> {
         let rows = sql("SELECT p.*, s.wallet, s.generation AS slot_generation FROM pairs p \
              JOIN slots s ON s.slot = p.slot WHERE p.state IN ('BANNED', 'FROZEN', 'RETIRED')")
         .all(&self.pool)

@@ -1,6 +1,11 @@
 //! Slots and their pairs: loaded, changed by the life cycle alone, and written back compare-and-set.
 
-use halfkey_envelope::id::{BackupId, ClientId, CustodianId, DeviceId, PairId};
+use std::sync::atomic::Ordering;
+
+use halfkey_envelope::{
+    id::{BackupId, ClientId, CustodianId, DeviceId, PairId},
+    wallet::Method,
+};
 use halfkey_protocol::lifecycle::{
     self, Checked, Event, Lease, Pair, PairRef, PairState, RetireReason, Slot, SlotKey, Tombstone,
 };
@@ -97,11 +102,20 @@ impl Work {
 
     /// Commits, then tells the shred store what a restored older database must not forget.
     pub(super) async fn commit(self, now_ms: u64) -> Result<(), Error> {
-        self.tx.commit().await?;
-        match &self.store.shred {
-            Some(shred) if !self.marks.is_empty() => shred.mark(&self.marks, now_ms).await,
-            _ => Ok(()),
-        }
+        let Self { store, tx, marks } = self;
+        tx.commit().await?;
+        let Some(shred) = &store.shred else { return Ok(()) };
+        // After a mark that did not get through this may be the repeated call: it succeeds only with all of them.
+        let untold = store.untold.swap(false, Ordering::SeqCst);
+        let marked = if untold {
+            store.send_marks(shred, now_ms).await
+        } else if marks.is_empty() {
+            Ok(())
+        } else {
+            shred.mark(&marks, now_ms).await
+        };
+        store.untold.fetch_or(marked.is_err(), Ordering::SeqCst);
+        marked
     }
 
     /// The update takes the row: until this transaction ends, every other one that wants this slot waits.
@@ -182,7 +196,7 @@ impl Work {
         }
         self.update_pair(slot, pair).await?;
         if pair.state == PairState::Erased {
-            self.erase(pair.id).await?;
+            self.erase(pair).await?;
         }
         Ok(())
     }
@@ -217,7 +231,15 @@ impl Work {
     }
 
     /// The sealed half and the envelope go with the record's last step; the shred key is destroyed by the sweep.
-    async fn erase(&mut self, pair: PairRef) -> Result<(), Error> {
+    /// The password door is told by the next sweep that reaches it.
+    async fn erase(&mut self, erased: &Pair) -> Result<(), Error> {
+        let pair = erased.id;
+        sql("INSERT INTO doors_to_close (backup, since_ms) SELECT p.id, p.changed_ms FROM pairs p \
+             JOIN slots s ON s.slot = p.slot WHERE p.id = $1 AND s.method = $2 ON CONFLICT (backup) DO NOTHING")
+        .bind(pair.as_bytes())
+        .bind(Method::Password.to_string())
+        .execute(&mut self.tx)
+        .await?;
         sql("UPDATE pair_shares SET half = NULL, data_key = NULL WHERE pair = $1")
             .bind(pair.as_bytes())
             .execute(&mut self.tx)

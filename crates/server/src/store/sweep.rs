@@ -1,6 +1,6 @@
 //! Housekeeping, to be called every minute or so by one or many nodes: each step is idempotent.
 
-use halfkey_envelope::id::{ClientId, PairId};
+use halfkey_envelope::id::{BackupId, ClientId, PairId};
 use halfkey_protocol::lifecycle::Event;
 
 use super::{Error, SESSION_IDLE_MS, Store, slots, sql::sql};
@@ -58,6 +58,25 @@ impl Store {
         swept.shredded = self.shred_erased(now_ms).await?;
         self.forget(now_ms).await?;
         Ok(swept)
+    }
+
+    /// Erased backups whose registration at the password door may still be there, the oldest first, at most `take`.
+    ///
+    /// # Errors
+    /// The database's own trouble.
+    pub async fn doors_to_close(&self, take: u64) -> Result<Vec<BackupId>, Error> {
+        let rows = sql("SELECT backup FROM doors_to_close ORDER BY since_ms, backup LIMIT $1").bind(take);
+        rows.all(&self.pool).await?.iter().map(|row| row.id("backup")).collect()
+    }
+
+    /// The door has destroyed that registration, or never had it.
+    ///
+    /// # Errors
+    /// The database's own trouble.
+    pub async fn door_closed(&self, backup: BackupId) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        sql("DELETE FROM doors_to_close WHERE backup = $1").bind(backup).execute(&mut tx).await?;
+        tx.commit().await
     }
 
     async fn expire_recoveries(&self, now_ms: u64) -> Result<u64, Error> {
