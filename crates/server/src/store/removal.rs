@@ -19,7 +19,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unknown`] backup: nothing is there; [`Error::Refused`]: it is the last, see
-    /// [`may_remove`](halfkey_protocol::lifecycle::may_remove).
+    /// [`may_remove`].
     pub async fn remove_method(
         &self,
         client: ClientId,
@@ -53,7 +53,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unknown`] device; [`Error::Refused`]: it is the last, see
-    /// [`may_remove`](halfkey_protocol::lifecycle::may_remove).
+    /// [`may_remove`].
     pub async fn revoke_device(
         &self,
         client: ClientId,
