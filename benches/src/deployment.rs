@@ -45,9 +45,13 @@ pub struct Memory {
     pub most: f64,
 }
 
-/// Builds the binary if it is not built, beside the benchmark that asks.
+/// The binary that `HALFKEY_BENCH_BINARY` names; otherwise a release build, made now unless it is there, beside the
+/// benchmark that asks.
 #[must_use]
 pub fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("HALFKEY_BENCH_BINARY") {
+        return named.into();
+    }
     let status = Command::new(env!("CARGO"))
         .args(["build", "--release", "--quiet", "--package", "halfkey", "--bin", "halfkey"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
