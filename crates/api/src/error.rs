@@ -134,6 +134,9 @@ pub struct ErrorDetails {
     /// The field that does not fit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// The server's time in milliseconds, where the caller's clock is too far from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_time_ms: Option<u64>,
 }
 
 impl ErrorBody {

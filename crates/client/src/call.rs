@@ -140,6 +140,9 @@ fn refusal(status: u16, body: &[u8]) -> Error {
 
 fn advice(id: ErrorId, details: ErrorDetails) -> Error {
     let after = details.retry_after_ms;
+    if let (ErrorId::DeviceSignatureInvalid, Some(server_time)) = (id, details.server_time_ms) {
+        return Error::ClockSkew { server_time };
+    }
     match id {
         ErrorId::Unauthenticated | ErrorId::SessionExpired => Error::SignInAgain,
         ErrorId::DeviceRevoked => Error::DeviceRevoked,
@@ -193,6 +196,15 @@ mod tests {
         let expected = Error::WrongSecret { remaining: Some(7), retry_after: Some(60_000) };
         assert_eq!(refusal(403, &body("WRONG_SECRET", details)), expected);
         assert_eq!(refusal(429, &body("RATE_LIMITED", details)), Error::Retry { after: Some(60_000) });
+    }
+
+    #[test]
+    fn a_wrong_clock_is_told_apart_from_a_wrong_signature() {
+        let details = r#","details":{"serverTimeMs":1700000000000}"#;
+        let skew = refusal(401, &body("DEVICE_SIGNATURE_INVALID", details));
+        assert_eq!(skew, Error::ClockSkew { server_time: 1_700_000_000_000 });
+        let wrong = refusal(401, &body("DEVICE_SIGNATURE_INVALID", ""));
+        assert_eq!(wrong, Error::Refused { id: "DEVICE_SIGNATURE_INVALID".into() });
     }
 
     #[test]

@@ -76,6 +76,13 @@ pub enum Error {
         /// What the method or this device witnesses.
         want: BackupId,
     },
+    /// This device's clock is too far from the server's: nothing that is signed is accepted. Ask the user to set date
+    /// and time, then try again. What the server says of the time is unproven: show it, never set a clock by it.
+    #[error("this device's clock is wrong")]
+    ClockSkew {
+        /// The server's time, in milliseconds.
+        server_time: u64,
+    },
     /// The recovered wallet is not the expected one: other addresses, or another deployment or client.
     #[error("another wallet than expected")]
     IdentityMismatch,
@@ -189,6 +196,7 @@ impl Error {
             Self::Banned => "BANNED",
             Self::Frozen => "FROZEN",
             Self::Rollback { .. } => "ROLLBACK",
+            Self::ClockSkew { .. } => "CLOCK_SKEW",
             Self::IdentityMismatch => "IDENTITY_MISMATCH",
             Self::WalletAlreadyExists => "WALLET_ALREADY_EXISTS",
             Self::NoWalletOnDevice => "NO_WALLET_ON_DEVICE",
@@ -232,6 +240,7 @@ impl Error {
             Self::Banned => "Recover the wallet with a backup method: that makes a new share for this device.",
             Self::Frozen => "A cancelled recovery froze these shares. Ask the operator.",
             Self::Rollback { .. } => "The server offered an outdated backup. Stop and tell the operator.",
+            Self::ClockSkew { .. } => "Ask the user to set date and time of this device, then call again.",
             Self::IdentityMismatch => "This is not the wallet that was expected. Check the account that is signed in.",
             Self::WalletAlreadyExists => "Recover the wallet instead of creating one.",
             Self::NoWalletOnDevice => "Create a wallet, or recover it on this device.",

@@ -93,6 +93,13 @@ impl Fault {
         self.details.get_or_insert_default().retry_after_ms = Some(retry_after_ms);
         self
     }
+
+    /// The same with the server's time: the caller's clock is wrong.
+    #[must_use]
+    pub fn server_time(mut self, now_ms: u64) -> Self {
+        self.details.get_or_insert_default().server_time_ms = Some(now_ms);
+        self
+    }
 }
 
 impl From<StoreError> for Fault {

@@ -248,8 +248,11 @@ fn verify(app: &App, parts: &Parts, body: &[u8], now_ms: u64) -> Result<Verified
     let signature: [u8; 64] = hex_header(&parts.headers, SIGNATURE_HEADER)?;
     let timestamp = text_header(&parts.headers, TIMESTAMP_HEADER)?;
     let timestamp_ms: u64 = timestamp.parse().map_err(|_| invalid("the timestamp does not parse"))?;
-    if timestamp_ms.to_string() != timestamp || timestamp_ms.abs_diff(now_ms) > MAX_SKEW_MS {
-        return Err(invalid("the timestamp is too far from the server's clock"));
+    if timestamp_ms.to_string() != timestamp {
+        return Err(invalid("the timestamp does not parse"));
+    }
+    if timestamp_ms.abs_diff(now_ms) > MAX_SKEW_MS {
+        return Err(invalid("the timestamp is too far from the server's clock").server_time(now_ms));
     }
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let digest = request_digest(app.deployment.as_bytes(), parts.method.as_str(), path, body, timestamp_ms, &nonce);
