@@ -453,7 +453,7 @@ impl Halfkey {
     /// Revokes a device: it can do nothing any more. The server's half of its share is erased once a copy is safe.
     ///
     /// # Errors
-    /// [`Error::LastProtection`] for the last device of a wallet without a backup.
+    /// [`Error::LastProtection`] for the wallet's last device.
     pub async fn revoke_device(&self, device: DeviceId) -> Result<()> {
         self.run(Command::RevokeDevice(device)).await.map(|_| ())
     }

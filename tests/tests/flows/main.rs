@@ -1,7 +1,9 @@
 //! The SDK against the server's router and a guesskeeper: every verb, and what a lost answer leaves behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod devices;
 mod left_over;
+mod waiting;
 mod world;
 
 use halfkey_api::{

@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
 
@@ -26,7 +26,7 @@ use halfkey_envelope::{door::KdfParams, entropy::DangerSeededEntropy};
 use halfkey_guesskeeper::{Listen, Rules};
 use halfkey_server::{
     App, Details, admin, app,
-    clock::SystemClock,
+    clock::{Clock as ServerClock, SystemClock},
     config::{Config, KeeperAddress, Rate},
     descriptor,
 };
@@ -41,6 +41,8 @@ pub struct World {
     pub router: Router,
     pub deployment: Deployment,
     pub state: App,
+    /// The server's clock, and that of the phones.
+    pub clock: Arc<MovedClock>,
     custodian_key: String,
     pub keeper: tokio::task::JoinHandle<Result<(), halfkey_guesskeeper::Error>>,
     pub folder: TempDir,
@@ -54,6 +56,11 @@ impl Drop for World {
 
 impl World {
     pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// A server with other settings than the usual ones.
+    pub async fn start_with(settings: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("guesskeeper.sock");
         let mut keeper =
@@ -79,16 +86,27 @@ impl World {
         ] {
             *limit = plenty;
         }
-        let state = App::open(config, Arc::new(SystemClock)).await.unwrap();
+        settings(&mut config);
+        let clock = Arc::new(MovedClock::default());
+        let state = App::open(config, clock.clone()).await.unwrap();
         let (_, key) = admin::create_custodian(&state, "test").await.unwrap();
         let details = Details { server_url: Some("http://halfkey.test".into()), ..Details::default() };
         let signed = descriptor(&state, details).await.unwrap();
         let deployment = Deployment::from_json(&signed.to_json().unwrap()).unwrap();
-        Self { router: app(state.clone()), deployment, state, custodian_key: key.key, keeper, folder }
+        Self { router: app(state.clone()), deployment, state, clock, custodian_key: key.key, keeper, folder }
     }
 
     /// A client's session token.
     pub async fn client(&self) -> String {
+        self.created_client().await.client_session_token
+    }
+
+    /// A client's own API key: it does not end with time.
+    pub async fn client_key(&self) -> String {
+        self.created_client().await.client_api_key
+    }
+
+    async fn created_client(&self) -> CreatedClient {
         let request = http::Request::post(route::CUSTODIAN_CLIENTS)
             .header("authorization", format!("Bearer {}", self.custodian_key))
             .header("content-type", "application/json")
@@ -96,13 +114,12 @@ impl World {
             .unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
-        let client: CreatedClient = serde_json::from_slice(&bytes).unwrap();
-        client.client_session_token
+        serde_json::from_slice(&bytes).unwrap()
     }
 
     /// A phone of this client, new out of the box.
     pub fn phone(&self, token: &str) -> Phone {
-        Phone::new(self.router.clone(), self.deployment.clone(), token)
+        Phone::new(self, token)
     }
 }
 
@@ -119,6 +136,32 @@ pub enum Loss {
     Request,
     /// The server has done its work, and nobody hears of it.
     Answer,
+}
+
+/// The machine's clock, moved by so many milliseconds.
+#[derive(Default)]
+pub struct MovedClock {
+    moved_ms: AtomicI64,
+    base: Option<Arc<MovedClock>>,
+}
+
+impl MovedClock {
+    pub fn pass_ms(&self, ms: i64) {
+        self.moved_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl ServerClock for MovedClock {
+    fn now_ms(&self) -> u64 {
+        let base = self.base.as_ref().map_or_else(|| SystemClock.now_ms(), |base| ServerClock::now_ms(&**base));
+        base.checked_add_signed(self.moved_ms.load(Ordering::SeqCst)).unwrap()
+    }
+}
+
+impl Clock for MovedClock {
+    fn now_ms(&self) -> u64 {
+        ServerClock::now_ms(self)
+    }
 }
 
 /// Changes an answer's body, by the path that was asked.
@@ -192,14 +235,6 @@ impl Transport for Network {
     }
 }
 
-struct Wall;
-
-impl Clock for Wall {
-    fn now_ms(&self) -> u64 {
-        halfkey_server::clock::Clock::now_ms(&SystemClock)
-    }
-}
-
 /// Writes the code down and types it back.
 #[derive(Default)]
 pub struct Paper {
@@ -229,6 +264,8 @@ pub struct Phone {
     pub secrets: Arc<MemorySecretStore>,
     pub paper: Arc<Paper>,
     pub progress: Arc<Mutex<Vec<Progress>>>,
+    /// The server's clock, unless it is moved.
+    pub clock: Arc<MovedClock>,
     deployment: Deployment,
     token: String,
 }
@@ -236,17 +273,19 @@ pub struct Phone {
 static SEED: AtomicUsize = AtomicUsize::new(1);
 
 impl Phone {
-    fn new(router: Router, deployment: Deployment, token: &str) -> Self {
-        let lose = Mutex::new(None);
+    fn new(world: &World, token: &str) -> Self {
+        let (router, lose) = (world.router.clone(), Mutex::new(None));
         let network = Arc::new(Network { router, sent: AtomicUsize::new(0), lose, tamper: Mutex::new(None) });
         let (blobs, secrets) = (Arc::new(MemoryBlobStore::new()), Arc::new(MemorySecretStore::new()));
-        Self::with(network, blobs, secrets, deployment, token)
+        let clock = Arc::new(MovedClock { moved_ms: AtomicI64::new(0), base: Some(world.clock.clone()) });
+        Self::with(network, blobs, secrets, clock, world.deployment.clone(), token)
     }
 
     fn with(
         network: Arc<Network>,
         blobs: Arc<MemoryBlobStore>,
         secrets: Arc<MemorySecretStore>,
+        clock: Arc<MovedClock>,
         deployment: Deployment,
         token: &str,
     ) -> Self {
@@ -256,26 +295,28 @@ impl Phone {
         let halfkey = Halfkey::builder(deployment.clone(), Credentials::token(token))
             .share_store(secrets.clone(), blobs.clone())
             .transport(network.clone())
-            .clock(Arc::new(Wall))
+            .clock(clock.clone())
             .prompt(paper.clone())
             .entropy(Box::new(DangerSeededEntropy::new(seed)))
             .key_derivation(KdfParams::FLOOR)
             .on_progress(move |progress| reports.lock().unwrap().push(progress))
             .build()
             .unwrap();
-        Self { halfkey, network, blobs, secrets, paper, progress, deployment, token: token.to_owned() }
+        Self { halfkey, network, blobs, secrets, paper, progress, clock, deployment, token: token.to_owned() }
     }
 
     /// Somebody else signs in on this phone.
     pub fn signed_in_as(&self, token: &str) -> Self {
         let (blobs, secrets) = (self.blobs.clone(), self.secrets.clone());
-        Self::with(self.network.clone(), blobs, secrets, self.deployment.clone(), token)
+        let clock = self.clock.clone();
+        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), token)
     }
 
     /// The app was killed and starts again: the same stores, nothing in memory.
     pub fn restarted(&self) -> Self {
         let (blobs, secrets) = (self.blobs.clone(), self.secrets.clone());
-        Self::with(self.network.clone(), blobs, secrets, self.deployment.clone(), &self.token)
+        let clock = self.clock.clone();
+        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), &self.token)
     }
 }
 
