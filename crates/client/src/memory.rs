@@ -29,16 +29,29 @@ pub enum Fault {
 
 /// The script of a store: one entry per call, in order; after its end all calls work.
 #[derive(Debug, Default)]
-struct Script(Mutex<VecDeque<Fault>>);
+struct Script {
+    calls: Mutex<VecDeque<Fault>>,
+    changes: Mutex<VecDeque<Fault>>,
+}
+
+fn next(script: &Mutex<VecDeque<Fault>>) -> Fault {
+    lock(script).pop_front().unwrap_or(Fault::None)
+}
 
 impl Script {
-    fn next(&self) -> Fault {
-        lock(&self.0).pop_front().unwrap_or(Fault::None)
-    }
-
     /// Runs a call as the script says.
     fn run<T>(&self, call: impl FnOnce() -> T) -> Result<T, StoreError> {
-        match self.next() {
+        Self::obey(next(&self.calls), call)
+    }
+
+    /// The same for a write or a delete; a fault of every call goes before.
+    fn change<T>(&self, call: impl FnOnce() -> T) -> Result<T, StoreError> {
+        let (of_calls, of_changes) = (next(&self.calls), next(&self.changes));
+        Self::obey(if of_calls == Fault::None { of_changes } else { of_calls }, call)
+    }
+
+    fn obey<T>(fault: Fault, call: impl FnOnce() -> T) -> Result<T, StoreError> {
+        match fault {
             Fault::None => Ok(call()),
             Fault::Fail(error) => Err(error),
             Fault::DoneButReported(error) => {
@@ -65,7 +78,7 @@ impl MemorySecretStore {
 
     /// What the next calls do.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
-        lock(&self.script.0).extend(faults);
+        lock(&self.script.calls).extend(faults);
     }
 
     /// Forgets the key: a wiped keychain.
@@ -101,7 +114,18 @@ impl MemoryBlobStore {
 
     /// What the next calls do.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
-        lock(&self.script.0).extend(faults);
+        lock(&self.script.calls).extend(faults);
+    }
+
+    /// What the next writes and deletes do.
+    pub fn script_changes(&self, faults: impl IntoIterator<Item = Fault>) {
+        lock(&self.script.changes).extend(faults);
+    }
+
+    /// Whether writes or deletes are still scripted.
+    #[must_use]
+    pub fn has_changes_scripted(&self) -> bool {
+        !lock(&self.script.changes).is_empty()
     }
 
     /// The bytes of a slot as they are: to copy a device, or to damage it.
@@ -128,11 +152,11 @@ impl BlobStore for MemoryBlobStore {
     }
 
     async fn write(&self, slot: BlobSlot, bytes: &[u8]) -> Result<(), StoreError> {
-        self.script.run(|| self.put(slot, bytes.to_vec()))
+        self.script.change(|| self.put(slot, bytes.to_vec()))
     }
 
     async fn delete(&self, slot: BlobSlot) -> Result<(), StoreError> {
-        self.script.run(|| {
+        self.script.change(|| {
             lock(&self.blobs).remove(&slot);
         })
     }

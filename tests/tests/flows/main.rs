@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod devices;
+mod faults;
 mod left_over;
 mod waiting;
 mod world;
