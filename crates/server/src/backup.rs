@@ -52,7 +52,12 @@ pub(crate) async fn must_be_pending_of(
 
 /// The envelope's clear header must say what this server's own records say; otherwise the device would seal for a
 /// context in which nobody will ever open it.
-pub(crate) async fn check_header(app: &Inner, client: ClientId, id: BackupId, envelope: &[u8]) -> Result<(), Fault> {
+pub(crate) async fn check_header(
+    app: &Inner,
+    client: ClientId,
+    id: BackupId,
+    envelope: &[u8],
+) -> Result<Method, Fault> {
     let backup = app.store.backup(client, id).await?;
     let mut curves = Vec::new();
     for share in &backup.shares {
@@ -68,10 +73,10 @@ pub(crate) async fn check_header(app: &Inner, client: ClientId, id: BackupId, en
         });
     }
     let (generation, method) = (backup.pair.generation, backup.method);
-    let expected = Header::new(app.deployment, client, id, generation, method, curves);
+    let expected = Header::new(app.deployment, client, id, generation, method.clone(), curves);
     let expected = expected.map_err(|error| Fault::internal(&error))?;
     match client_share::peek_header(envelope) {
-        Ok(header) if header == expected => Ok(()),
+        Ok(header) if header == expected => Ok(method),
         Ok(_) => Err(Fault::new(ErrorId::EnvelopeMismatch, "the envelope is sealed for another context")),
         Err(client_share::Error::UnknownVersion(_) | client_share::Error::UnknownSuite(_)) => {
             Err(Fault::new(ErrorId::UnsupportedVersion, "another version of the envelope"))

@@ -67,6 +67,7 @@ async fn a_backup_is_completed_by_verified_proofs_and_by_nothing_else() {
     let resharing = phone.reshare(&CODE).await;
     let kept = phone.seal(&resharing);
     assert!(!completed(&phone.status().await), "after the ceremony");
+    assert_eq!(phone.upload_with(&kept, None).await.refusal(), "INVALID_REQUEST", "a recovery code without its record");
     assert_eq!(phone.upload(&other_kept).await.status, 204, "the same envelope again changes nothing");
     assert_eq!(phone.upload(&kept).await.status, 204);
     assert!(!completed(&phone.status().await), "after the upload");
@@ -300,4 +301,17 @@ async fn a_cancel_after_the_proof_of_possession_freezes_the_backup() {
     assert_eq!(server.signed_empty(&thief.user, "POST", &cancel).await.refusal(), "DEVICE_REVOKED");
     phone.back_up(&Method::Custom("OTHER".to_owned())).await;
     assert!(phone.status().await.backed_up);
+}
+
+/// What has no door here would be called completed and open to nobody.
+#[tokio::test]
+async fn methods_that_this_version_cannot_open_are_refused_before_anything_begins() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    for method in ["PASSKEY", "GDRIVE", "ICLOUD", "EXIT", "PASSWORD"] {
+        let body = serde_json::json!({ "method": method });
+        let answer = server.signed(&phone.user, "POST", route::BACKUPS, &body).await;
+        assert_eq!(answer.refusal(), "INVALID_REQUEST", "{method}: no such door, and this server has no guesskeeper");
+    }
+    assert!(phone.status().await.methods.is_empty());
 }

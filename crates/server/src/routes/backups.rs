@@ -43,7 +43,7 @@ pub(super) async fn begin(
 ) -> Result<Json<BackupBegun>, Fault> {
     let body::Json(BeginBackup { method }) = call.body;
     let (client, now_ms) = (call.caller.client, call.caller.now_ms);
-    must_be_offered(&method)?;
+    must_be_offered(&app, &method)?;
     app.limit(&format!("backups:{client}"), app.config.limits.backups, now_ms).await?;
     let id = BackupId::generate(&mut OsEntropy, now_ms);
     let pairs = Curve::ALL.map(|curve| (curve, PairId::generate(&mut OsEntropy, now_ms)));
@@ -77,9 +77,23 @@ async fn nothing_deals(app: &Inner, client: ClientId, device: DeviceId) -> Resul
     Ok(if banned { Fault::banned() } else { missing })
 }
 
-/// An exit kit needs its own ceremony with the export key, which this version does not have.
-fn must_be_offered(method: &Method) -> Result<(), Fault> {
-    if *method == Method::Exit { Err(Fault::field("method", "not offered by this deployment")) } else { Ok(()) }
+/// A method whose door this version does not have would leave a backup that is called completed and opens to nobody.
+fn must_be_offered(app: &App, method: &Method) -> Result<(), Fault> {
+    let offered = match method {
+        Method::Password => app.guesskeeper.is_some(),
+        Method::RecoveryCode | Method::Custom(_) => true,
+        Method::Passkey | Method::GoogleDrive | Method::ICloud | Method::Exit => false,
+    };
+    if offered { Ok(()) } else { Err(Fault::field("method", "not offered by this deployment")) }
+}
+
+/// The sealed record lies beside the envelope of a recovery code, and of no password: that one is at its door.
+fn record_must_fit(method: &Method, has_record: bool) -> Result<(), Fault> {
+    match method {
+        Method::RecoveryCode if !has_record => Err(Fault::field("sealedRecord", "a recovery code needs it")),
+        Method::Password if has_record => Err(Fault::field("sealedRecord", "a password's record lies at its door")),
+        _ => Ok(()),
+    }
 }
 
 /// Give up a pending backup.
@@ -114,7 +128,8 @@ pub(super) async fn store_cipher_text(
         }
     }
     let (client, now_ms) = (call.caller.client, call.caller.now_ms);
-    backup::check_header(&app, client, id, &cipher_text.0).await?;
+    let method = backup::check_header(&app, client, id, &cipher_text.0).await?;
+    record_must_fit(&method, sealed_record.is_some())?;
     let record = sealed_record.as_ref().map(|Base64(bytes)| bytes.as_slice());
     app.store.store_envelope(client, call.device.id, id, &cipher_text.0, record, now_ms).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -361,7 +361,12 @@ impl<'a> Phone<'a> {
     }
 
     pub async fn upload(&self, kept: &Kept) -> super::Answer {
-        let body = StoreCipherText { cipher_text: Base64(kept.envelope.clone()), sealed_record: None };
+        let record = (kept.header.method == Method::RecoveryCode).then(|| Base64(vec![7; 64]));
+        self.upload_with(kept, record).await
+    }
+
+    pub async fn upload_with(&self, kept: &Kept, sealed_record: Option<Base64>) -> super::Answer {
+        let body = StoreCipherText { cipher_text: Base64(kept.envelope.clone()), sealed_record };
         let path = path(route::BACKUP_CIPHER_TEXT, &[&kept.backup.to_string()]);
         self.server.signed(&self.user, "PUT", &path, &body).await
     }
