@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_found_in_every_form_wherever_it_stands() {
-        let secret: Vec<u8> = (0..32).map(|number| number * 7 + 200).collect();
+        let secret: Vec<u8> = (0_u8..32).map(|number| number.wrapping_mul(7).wrapping_add(200)).collect();
         let mut needles = Needles::default();
         needles.add("it", &secret);
         needles.add("another", &[9; 32]);
