@@ -171,23 +171,54 @@ impl Request {
         plaintext: &[u8],
         entropy: &mut dyn Entropy,
     ) -> Result<(Vec<u8>, AnswerKey), Error> {
-        if info.len() > MAX_INFO || plaintext.len() > MAX_MESSAGE - 1 - ENC_LEN - TAG_LEN {
+        Sender::setup(recipient, info, entropy)?.seal(aad, plaintext)
+    }
+}
+
+/// The sender of a request whose content is not known yet: the encapsulation comes first, so that it can be signed,
+/// and the message that holds the signature is sealed later (METHODS.md C). Seals once; wiped when dropped.
+pub struct Sender {
+    enc: [u8; ENC_LEN],
+    // Boxed, so that moving a sender leaves no copies of its key behind.
+    context: Box<hpke::aead::AeadCtxS<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>>,
+}
+
+crate::secret::redact!(Sender);
+
+impl Sender {
+    /// A fresh one-time key for a request to `recipient`.
+    pub fn setup(recipient: &PublicKey, info: &[u8], entropy: &mut dyn Entropy) -> Result<Self, Error> {
+        if info.len() > MAX_INFO {
             return Err(Error::TooLarge);
         }
         let recipient = Deserializable::from_bytes(&recipient.0).map_err(|_| Error::BadPublicKey)?;
-        let (enc, mut context) = hpke::setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+        let (enc, context) = hpke::setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
             &OpModeS::Base,
             &recipient,
             info,
             &mut Rng10(entropy),
         )
         .map_err(|_| Error::BadPublicKey)?;
-        let sealed = context.seal(plaintext, aad).map_err(|_| Error::TooLarge)?;
+        Ok(Self { enc: enc.to_bytes().into(), context: Box::new(context) })
+    }
+
+    /// The encapsulated key: as [`encapsulation`] of the message that [`Self::seal`] will give.
+    #[must_use]
+    pub const fn encapsulation(&self) -> &[u8; ENC_LEN] {
+        &self.enc
+    }
+
+    /// The message, and the key under which its answer will come.
+    pub fn seal(mut self, aad: &[u8], plaintext: &[u8]) -> Result<(Vec<u8>, AnswerKey), Error> {
+        if plaintext.len() > MAX_MESSAGE - 1 - ENC_LEN - TAG_LEN {
+            return Err(Error::TooLarge);
+        }
+        let sealed = self.context.seal(plaintext, aad).map_err(|_| Error::TooLarge)?;
         let mut message = Vec::with_capacity(1 + ENC_LEN + sealed.len());
         message.push(VERSION);
-        message.extend_from_slice(&enc.to_bytes());
+        message.extend_from_slice(&self.enc);
         message.extend_from_slice(&sealed);
-        Ok((message, AnswerKey::export(|label, out| context.export(label, out))))
+        Ok((message, AnswerKey::export(|label, out| self.context.export(label, out))))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is said to the keeper, the passkey door, and what it answers: strict CBOR in frames of [`crate::frame`].
 //!
-//! The keeper tells its long-term key and evidence about itself. Releasing a file key to a passkey (METHODS.md C) is
-//! not part of this version: it is answered with [`Refusal::UnsupportedRequest`].
+//! The keeper tells its long-term key and evidence about itself, and releases parts of keys to passkeys
+//! ([`crate::passkey`], METHODS.md C).
 
 use core::fmt;
 
@@ -11,6 +11,7 @@ use crate::{
     cbor,
     hash::h,
     hpke::{PublicKey, SecretKey},
+    passkey::Fault,
     seal::SealKey,
 };
 
@@ -45,6 +46,19 @@ pub enum Request {
         #[cbor(n(0), with = "minicbor::bytes")]
         nonce: [u8; 32],
     },
+    /// Give the part in this stanza to the device that made this request. A server relays it, and can read neither.
+    #[n(3)]
+    Release {
+        /// The number of the long-term key that the request is sealed to.
+        #[n(0)]
+        key_id: KeyId,
+        /// The stanza ([`crate::passkey::Stanza`]).
+        #[cbor(n(1), with = "minicbor::bytes")]
+        stanza: Vec<u8>,
+        /// The sealed request ([`crate::passkey::Release`]).
+        #[cbor(n(2), with = "minicbor::bytes")]
+        sealed: Vec<u8>,
+    },
 }
 
 /// What the keeper answers.
@@ -57,6 +71,9 @@ pub enum Answer {
     /// To [`Request::Evidence`].
     #[n(2)]
     Evidence(#[n(0)] Evidence),
+    /// To [`Request::Release`]: sealed for the device ([`crate::passkey::PendingRelease`]).
+    #[n(3)]
+    Released(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
     /// To anything that it does not do.
     #[n(15)]
     Refused(#[n(0)] Refusal),
@@ -176,10 +193,93 @@ pub enum Refusal {
     #[n(2)]
     #[error("unknown version")]
     UnknownVersion,
-    /// A request that this keeper does not know; the passkey release is one of them for now.
+    /// A request that this keeper does not know.
     #[n(3)]
     #[error("unsupported request")]
     UnsupportedRequest,
+    /// Sealed to a long-term key that this keeper does not have.
+    #[n(4)]
+    #[error("unknown key")]
+    UnknownKey,
+    /// The sealed request does not open with that key, or is not one.
+    #[n(5)]
+    #[error("the request does not open")]
+    BadRequest,
+    /// The stanza does not open with the key that it names, or is not one.
+    #[n(6)]
+    #[error("the stanza does not open")]
+    BadStanza,
+    /// The stanza is of another backup than the one that the device wants to open.
+    #[n(7)]
+    #[error("the stanza is of another backup")]
+    OtherContext,
+    /// [`Fault::Malformed`].
+    #[n(8)]
+    #[error("not a well-formed assertion")]
+    BadAssertion,
+    /// [`Fault::WrongType`].
+    #[n(9)]
+    #[error("client data of another ceremony")]
+    WrongType,
+    /// [`Fault::WrongChallenge`]: another one-time key, another stanza or another operation was signed.
+    #[n(10)]
+    #[error("another challenge was signed")]
+    WrongChallenge,
+    /// [`Fault::WrongOrigin`].
+    #[n(11)]
+    #[error("an origin that is not allowed")]
+    WrongOrigin,
+    /// [`Fault::WrongRpId`].
+    #[n(12)]
+    #[error("made for another relying party")]
+    WrongRpId,
+    /// [`Fault::CrossOrigin`].
+    #[n(13)]
+    #[error("made inside a page of another origin")]
+    CrossOrigin,
+    /// [`Fault::UserNotPresent`].
+    #[n(14)]
+    #[error("the user was not present")]
+    UserNotPresent,
+    /// [`Fault::UserNotVerified`].
+    #[n(15)]
+    #[error("the user was not verified")]
+    UserNotVerified,
+    /// [`Fault::BadSignature`].
+    #[n(16)]
+    #[error("bad signature")]
+    BadSignature,
+    /// [`Fault::BackupEligibilityChanged`].
+    #[n(17)]
+    #[error("the passkey's backup eligibility is not what it was")]
+    BackupEligibilityChanged,
+    /// [`Fault::UnknownCredential`].
+    #[n(18)]
+    #[error("not one of the credentials")]
+    UnknownCredential,
+    /// [`Fault::UnsupportedKey`].
+    #[n(19)]
+    #[error("a credential key of an unsupported kind")]
+    UnsupportedKey,
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Malformed => Self::BadAssertion,
+            Fault::WrongType => Self::WrongType,
+            Fault::WrongChallenge => Self::WrongChallenge,
+            Fault::WrongOrigin => Self::WrongOrigin,
+            Fault::WrongRpId => Self::WrongRpId,
+            Fault::CrossOrigin => Self::CrossOrigin,
+            Fault::UserNotPresent => Self::UserNotPresent,
+            Fault::UserNotVerified => Self::UserNotVerified,
+            Fault::BadSignature => Self::BadSignature,
+            Fault::BackupEligibilityChanged => Self::BackupEligibilityChanged,
+            Fault::UnknownCredential => Self::UnknownCredential,
+            Fault::UnsupportedKey => Self::UnsupportedKey,
+        }
+    }
 }
 
 impl Refusal {
@@ -190,6 +290,22 @@ impl Refusal {
             Self::Malformed => "MALFORMED",
             Self::UnknownVersion => "UNKNOWN_VERSION",
             Self::UnsupportedRequest => "UNSUPPORTED_REQUEST",
+            Self::UnknownKey => "UNKNOWN_KEY",
+            Self::BadRequest => "BAD_REQUEST",
+            Self::BadStanza => "BAD_STANZA",
+            Self::OtherContext => "OTHER_CONTEXT",
+            Self::BadAssertion => Fault::Malformed.code(),
+            Self::WrongType => Fault::WrongType.code(),
+            Self::WrongChallenge => Fault::WrongChallenge.code(),
+            Self::WrongOrigin => Fault::WrongOrigin.code(),
+            Self::WrongRpId => Fault::WrongRpId.code(),
+            Self::CrossOrigin => Fault::CrossOrigin.code(),
+            Self::UserNotPresent => Fault::UserNotPresent.code(),
+            Self::UserNotVerified => Fault::UserNotVerified.code(),
+            Self::BadSignature => Fault::BadSignature.code(),
+            Self::BackupEligibilityChanged => Fault::BackupEligibilityChanged.code(),
+            Self::UnknownCredential => Fault::UnknownCredential.code(),
+            Self::UnsupportedKey => Fault::UnsupportedKey.code(),
         }
     }
 }
@@ -233,7 +349,7 @@ pub fn encode_request(request: &Request) -> Vec<u8> {
 
 /// Reads a request, on the keeper's side.
 pub fn decode_request(bytes: &[u8]) -> Result<Request, Refusal> {
-    decode(bytes, &[1, 2])
+    decode(bytes, &[1, 2, 3])
 }
 
 /// The bytes of an answer.
@@ -244,7 +360,7 @@ pub fn encode_answer(answer: &Answer) -> Vec<u8> {
 
 /// Reads an answer, on the caller's side.
 pub fn decode_answer(bytes: &[u8]) -> Result<Answer, Refusal> {
-    decode(bytes, &[1, 2, 15])
+    decode(bytes, &[1, 2, 3, 15])
 }
 
 fn decode<T: Encode<()> + for<'b> Decode<'b, ()>>(bytes: &[u8], known: &[u16]) -> Result<T, Refusal> {
@@ -273,10 +389,12 @@ mod tests {
 
     #[test]
     fn messages_round_trip() {
-        for request in [Request::Info, Request::Evidence { nonce: [3; 32] }] {
+        let release = Request::Release { key_id: 1, stanza: vec![4; 5], sealed: vec![6; 7] };
+        for request in [Request::Info, Request::Evidence { nonce: [3; 32] }, release] {
             assert_eq!(decode_request(&encode_request(&request)), Ok(request));
         }
-        for answer in [Answer::Evidence(evidence()), Answer::Refused(Refusal::UnsupportedRequest)] {
+        let released = Answer::Released(vec![8; 9]);
+        for answer in [Answer::Evidence(evidence()), released, Answer::Refused(Refusal::UnsupportedRequest)] {
             assert_eq!(decode_answer(&encode_answer(&answer)), Ok(answer));
         }
     }
@@ -294,8 +412,8 @@ mod tests {
     fn what_is_not_understood_is_named() {
         let later_version = cbor::to_vec(&Message { version: 2, body: Request::Info });
         assert_eq!(decode_request(&later_version), Err(Refusal::UnknownVersion));
-        // A release, as a later version of the protocol may send it: {1: 1, 2: [3, [h'00']]}.
-        assert_eq!(decode_request(&[0xa2, 1, 1, 2, 0x82, 3, 0x81, 0x41, 0]), Err(Refusal::UnsupportedRequest));
+        // As a later version of the protocol may send it: {1: 1, 2: [4, [h'00']]}.
+        assert_eq!(decode_request(&[0xa2, 1, 1, 2, 0x82, 4, 0x81, 0x41, 0]), Err(Refusal::UnsupportedRequest));
         let mut trailing = encode_request(&Request::Info);
         trailing.push(0);
         for bad in [&b""[..], b"\xff", b"{}", &[0xa1, 1, 1], &[0xa2, 1, 1, 2, 0x80], &trailing] {

@@ -3,6 +3,7 @@
 //! This is the lowest crate of Halfkey. It takes bytes, a source of randomness and a time, and gives bytes:
 //! no sockets, clock, global randomness, environment or logging (`docs/adr/0001`).
 
+pub mod all_of;
 pub mod cbor;
 pub mod client_share;
 pub mod custodian;
@@ -14,6 +15,7 @@ pub mod hpke;
 pub mod id;
 pub mod keeper;
 pub mod oprf;
+pub mod passkey;
 pub mod password;
 pub mod record;
 pub mod recovery_code;

@@ -50,9 +50,14 @@ impl SealKey {
     /// The key that HKDF (RFC 5869, SHA-256) derives from a secret: `info` is a tag, `salt` may be empty.
     #[must_use]
     pub fn derive(salt: &[u8], secret: &[u8], info: &str) -> Self {
+        Self::derive_bytes(salt, secret, info.as_bytes())
+    }
+
+    /// As [`Self::derive`]; `info` is a tagged hash.
+    pub(crate) fn derive_bytes(salt: &[u8], secret: &[u8], info: &[u8]) -> Self {
         let hkdf = Hkdf::<Sha256>::new(Some(salt), secret);
         let mut key = Zeroizing::new([0u8; 32]);
-        expand(&hkdf, &[info.as_bytes()], &mut key);
+        expand(&hkdf, &[info], &mut key);
         Self::from_bytes(key)
     }
 }

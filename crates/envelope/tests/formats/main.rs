@@ -7,6 +7,7 @@ mod decoders;
 mod door;
 mod door_decoders;
 mod golden;
+mod passkey;
 mod refusals;
 mod sample;
 mod secrets;
