@@ -2,8 +2,14 @@
 //!
 //! All are held as `Arc<dyn …>` and answer through boxed futures that are `Send`; nothing here names a runtime.
 
+mod passkeys;
+
 use async_trait::async_trait;
 use zeroize::Zeroizing;
+
+pub use self::passkeys::{
+    CredentialRef, PasskeyCreate, PasskeyCreated, PasskeyError, PasskeyGet, PasskeyGot, Passkeys, PrfOutput,
+};
 
 /// One HTTP request, ready to be sent.
 #[derive(Clone, PartialEq, Eq)]
