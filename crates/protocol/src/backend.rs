@@ -145,5 +145,10 @@ pub(crate) trait EddsaBackend {
     ) -> Result<(Self::ClientSign, Blob)>;
     /// Nonces, share, and nothing kept.
     fn sign_server(signer: &Signer<'_, ()>, message: &[u8], request: &Blob, entropy: &mut dyn Entropy) -> Result<Blob>;
-    fn sign_client_2(state: Self::ClientSign, answer: &Blob) -> Result<[u8; 64]>;
+    /// The signature, once `verified` has accepted it; otherwise it is found out whose share was false.
+    fn sign_client_2<T>(
+        state: Self::ClientSign,
+        answer: &Blob,
+        verified: impl FnOnce([u8; 64]) -> Result<T>,
+    ) -> Result<T>;
 }

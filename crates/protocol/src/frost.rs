@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use curve25519_dalek::Scalar as DalekScalar;
+use curve25519_dalek::{Scalar as DalekScalar, edwards::EdwardsPoint};
+use frost_core::{compute_binding_factor_list, compute_group_commitment};
 use frost_ed25519::{
     CheaterDetection, Identifier, SigningPackage, VerifyingKey, aggregate_custom,
     keys::{
@@ -27,7 +28,7 @@ use crate::{
     backend::{EddsaBackend, Generated, Signer},
     error::{Error, Result},
     field::{Scalar, Secret},
-    half::{Half, SigningShare},
+    half::SigningShare,
     pair::Role,
     point::{Group2, Point},
     wire::Blob,
@@ -61,6 +62,8 @@ pub(crate) struct ServerDkg(Encoded);
 /// The client's nonces: in memory, used by value, never serialised.
 pub(crate) struct ClientSign {
     nonces: SigningNonces,
+    /// Our commitments as they were sent.
+    encoded: Encoded,
     key: KeyPackage,
     public: PublicKeyPackage,
     message: Vec<u8>,
@@ -112,31 +115,37 @@ impl EddsaBackend for Frost {
         let key = key_package(signer)?;
         let public = public_package(signer, &key)?;
         let (nonces, commitments) = commit(key.signing_share(), &mut Rng06(entropy));
-        let request = encode(commitments.serialize())?;
-        Ok((ClientSign { nonces, key, public, message: message.to_vec() }, request))
+        let encoded = Encoded(commitments.serialize().map_err(ours)?);
+        let request = Blob::new(LIBRARY, &encoded)?;
+        Ok((ClientSign { nonces, encoded, key, public, message: message.to_vec() }, request))
     }
 
     fn sign_server(signer: &Signer<'_, ()>, message: &[u8], request: &Blob, entropy: &mut dyn Entropy) -> Result<Blob> {
-        let theirs = decode(request, SigningCommitments::deserialize)?;
         let key = key_package(signer)?;
         // Drawn, used and dropped in this call (PROTOCOL.md 4.6).
         let (nonces, commitments) = commit(key.signing_share(), &mut Rng06(entropy));
+        let encoded = Encoded(commitments.serialize().map_err(ours)?);
+        let theirs = peer_commitments(&request.open(LIBRARY)?, &encoded)?;
         let package = signing_package(Role::Peer, commitments, theirs, message)?;
         let share = signing::sign(&package, &nonces, &key).map_err(theirs_fault)?;
-        let commitments = Encoded(commitments.serialize().map_err(ours)?);
-        Blob::new(LIBRARY, &ServerPart { commitments, share: Encoded(share.serialize()) })
+        Blob::new(LIBRARY, &ServerPart { commitments: encoded, share: Encoded(share.serialize()) })
     }
 
-    fn sign_client_2(state: ClientSign, answer: &Blob) -> Result<[u8; 64]> {
+    fn sign_client_2<T>(state: ClientSign, answer: &Blob, verified: impl FnOnce([u8; 64]) -> Result<T>) -> Result<T> {
         let part = answer.open::<ServerPart>(LIBRARY)?;
-        let theirs = SigningCommitments::deserialize(&part.commitments.0).map_err(theirs_fault)?;
+        let theirs = peer_commitments(&part.commitments, &state.encoded)?;
         let their_share = signing::SignatureShare::deserialize(&part.share.0).map_err(theirs_fault)?;
         let package = signing_package(Role::Client, *state.nonces.commitments(), theirs, &state.message)?;
         let our_share = signing::sign(&package, &state.nonces, &state.key).map_err(theirs_fault)?;
-        let shares = BTreeMap::from([(identifier(Role::Client)?, our_share), (identifier(Role::Peer)?, their_share)]);
-        let signature =
-            aggregate_custom(&package, &shares, &state.public, CheaterDetection::AllCheaters).map_err(theirs_fault)?;
-        signature.serialize().ok().and_then(|bytes| bytes.try_into().ok()).ok_or(Error::Internal)
+        verified(aggregate(&package, state.key.verifying_key(), [&our_share, &their_share])?).or_else(|error| {
+            // The library's own aggregation verifies share by share (PROTOCOL.md 4.6).
+            let shares =
+                BTreeMap::from([(identifier(Role::Client)?, our_share), (identifier(Role::Peer)?, their_share)]);
+            match aggregate_custom(&package, &shares, &state.public, CheaterDetection::AllCheaters) {
+                Err(cheated) => Err(theirs_fault(cheated)),
+                Ok(_) => Err(error),
+            }
+        })
     }
 }
 
@@ -181,7 +190,18 @@ macro_rules! reencode {
         }
     )*};
 }
-reencode!(round1::Package, round2::Package, SigningCommitments);
+reencode!(round1::Package, round2::Package);
+
+/// The library's header of a structure: format version and ciphersuite.
+const HEADER: usize = 5;
+
+/// The peer's nonce commitments. The library refuses points that are not canonical, of prime order and other than the
+/// identity; header and length are compared with those of our own, so there is one encoding only.
+fn peer_commitments(theirs: &Encoded, ours: &Encoded) -> Result<SigningCommitments> {
+    let decoded = SigningCommitments::deserialize(&theirs.0).map_err(theirs_fault)?;
+    let same = theirs.0.len() == ours.0.len() && theirs.0.get(..HEADER) == ours.0.get(..HEADER);
+    if same { Ok(decoded) } else { Err(Error::Malformed) }
+}
 
 fn round2_of(
     secret: round1::SecretPackage,
@@ -245,29 +265,52 @@ fn poly_factor(role: Role) -> DalekScalar {
     }
 }
 
-/// Our own polynomial share; its point is made from it, since the half was held against its record when it was loaded.
-fn key_package(signer: &Signer<'_, ()>) -> Result<KeyPackage> {
-    if signer.share.curve() != Curve::Ed25519 {
-        return Err(Error::InvalidContext);
+/// The two shares as one signature, **not verified** (RFC 9591 section 5.3): R is the group commitment, z the sum. The
+/// library's own aggregation would verify it a second time, with the same curve arithmetic and at three times the cost
+/// of the strict verification that follows.
+fn aggregate(package: &SigningPackage, key: &VerifyingKey, shares: [&signing::SignatureShare; 2]) -> Result<[u8; 64]> {
+    let factors = compute_binding_factor_list(package, key, &[]).map_err(ours)?;
+    let r = compute_group_commitment(package, &factors).map_err(theirs_fault)?.to_element();
+    let mut z = DalekScalar::ZERO;
+    for share in shares {
+        let bytes = share.serialize().try_into().map_err(|_| Error::Internal)?;
+        z += Option::<DalekScalar>::from(DalekScalar::from_canonical_bytes(bytes)).ok_or(Error::Internal)?;
     }
-    let key = VerifyingKey::deserialize(&signer.public.public_key().to_bytes()).map_err(ours)?;
+    let mut signature = [0; 64];
+    signature[..32].copy_from_slice(r.compress().as_bytes());
+    signature[32..].copy_from_slice(z.as_bytes());
+    Ok(signature)
+}
+
+/// Our own polynomial share and its point. The points of the record were checked when it was read, and of what was
+/// checked only combinations are made, so none of them is checked again: this is what `internals` is for.
+fn key_package(signer: &Signer<'_, ()>) -> Result<KeyPackage> {
     let poly = signer.share.scalar().mul(&Scalar::Ed25519(poly_factor(signer.role)))?;
-    let share = FrostShare::deserialize(poly.to_bytes().as_ref()).map_err(ours)?;
-    Ok(KeyPackage::new(identifier(signer.role)?, share, share.into(), key, 2))
+    let Scalar::Ed25519(scalar) = &poly else { return Err(Error::InvalidContext) };
+    let own = VerifyingShare::new(*edwards(&Point::of(&poly))?);
+    let key = VerifyingKey::new(*edwards(&signer.public.public_key())?);
+    Ok(KeyPackage::new(identifier(signer.role)?, FrostShare::new(*scalar), own, key, 2))
 }
 
 /// What the aggregator checks the signature against; only the peer's point has to be made from the record.
 fn public_package(signer: &Signer<'_, ()>, own: &KeyPackage) -> Result<PublicKeyPackage> {
     let other = signer.role.other();
     let additive = signer.public.point_of(other);
-    let Group2::Ed25519(additive) = additive.group() else { return Err(Error::InvalidContext) };
+    let additive = edwards(&additive)?;
     let poly = match other {
         Role::Client => additive * poly_factor(other),
         Role::Peer => -additive,
     };
-    let theirs = VerifyingShare::deserialize(&Point::new(Group2::Ed25519(poly))?.to_bytes()).map_err(ours)?;
-    let shares = BTreeMap::from([(*own.identifier(), *own.verifying_share()), (identifier(other)?, theirs)]);
+    let shares =
+        BTreeMap::from([(*own.identifier(), *own.verifying_share()), (identifier(other)?, VerifyingShare::new(poly))]);
     Ok(PublicKeyPackage::new(shares, *own.verifying_key(), Some(2)))
+}
+
+fn edwards(point: &Point) -> Result<&EdwardsPoint> {
+    match point.group() {
+        Group2::Ed25519(point) => Ok(point),
+        Group2::Secp256k1(_) => Err(Error::InvalidContext),
+    }
 }
 
 #[cfg(test)]

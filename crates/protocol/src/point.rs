@@ -24,8 +24,13 @@ use crate::{
 /// A point other than the identity, in the group of prime order of its curve.
 ///
 /// Encoded as SEC1 compressed (33 bytes) or as RFC 8032 (32 bytes), canonical only (DECISIONS.md D2).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Point(Group2);
+#[derive(Clone, Copy)]
+pub struct Point {
+    group: Group2,
+    /// The encoding that it was read from, zero-padded: every hash over a record asks for it again, and making it costs
+    /// an inversion.
+    read: Option<[u8; 33]>,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Group2 {
@@ -40,27 +45,30 @@ impl Point {
     /// # Errors
     /// [`Error::InvalidPoint`].
     pub fn from_bytes(curve: Curve, bytes: &[u8]) -> Result<Self> {
-        match curve {
+        let group = match curve {
             Curve::Secp256k1 => secp256k1(bytes),
             Curve::Ed25519 => ed25519(bytes),
-        }
-        .ok_or(Error::InvalidPoint)
-        .and_then(Self::new)
+        };
+        let mut read = [0; 33];
+        read.get_mut(..bytes.len()).ok_or(Error::InvalidPoint)?.copy_from_slice(bytes);
+        Ok(Self { read: Some(read), ..Self::new(group.ok_or(Error::InvalidPoint)?)? })
     }
 
     /// The canonical encoding: 33 or 32 bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        match self.0 {
-            Group2::Secp256k1(point) => point.to_affine().to_sec1_point(true).as_bytes().to_vec(),
-            Group2::Ed25519(point) => point.compress().to_bytes().to_vec(),
+        match (self.group, &self.read) {
+            (Group2::Secp256k1(_), Some(read)) => read.to_vec(),
+            (Group2::Ed25519(_), Some(read)) => read[..32].to_vec(),
+            (Group2::Secp256k1(point), None) => point.to_affine().to_sec1_point(true).as_bytes().to_vec(),
+            (Group2::Ed25519(point), None) => point.compress().to_bytes().to_vec(),
         }
     }
 
     /// SEC1 uncompressed (65 bytes), as Ethereum addresses hash it; `None` on Ed25519.
     #[must_use]
     pub fn to_uncompressed(&self) -> Option<Vec<u8>> {
-        match self.0 {
+        match self.group {
             Group2::Secp256k1(point) => Some(point.to_affine().to_sec1_point(false).as_bytes().to_vec()),
             Group2::Ed25519(_) => None,
         }
@@ -69,7 +77,7 @@ impl Point {
     /// The curve it lies on.
     #[must_use]
     pub const fn curve(&self) -> Curve {
-        match self.0 {
+        match self.group {
             Group2::Secp256k1(_) => Curve::Secp256k1,
             Group2::Ed25519(_) => Curve::Ed25519,
         }
@@ -77,10 +85,11 @@ impl Point {
 
     /// `scalar · G`. The scalar is not zero, so this is no identity.
     pub(crate) fn of(scalar: &Scalar) -> Self {
-        Self(match scalar {
+        let group = match scalar {
             Scalar::Secp256k1(s) => Group2::Secp256k1(ProjectivePoint::mul_by_generator(s)),
             Scalar::Ed25519(s) => Group2::Ed25519(EdwardsPoint::mul_base(s)),
-        })
+        };
+        Self { group, read: None }
     }
 
     /// The sum of two points of one curve.
@@ -88,7 +97,7 @@ impl Point {
     /// # Errors
     /// [`Error::InvalidPoint`] if it is the identity or the curves differ.
     pub fn add(&self, other: &Self) -> Result<Self> {
-        match (self.0, other.0) {
+        match (self.group, other.group) {
             (Group2::Secp256k1(a), Group2::Secp256k1(b)) => Self::new(Group2::Secp256k1(a + b)),
             (Group2::Ed25519(a), Group2::Ed25519(b)) => Self::new(Group2::Ed25519(a + b)),
             _ => Err(Error::InvalidPoint),
@@ -100,7 +109,7 @@ impl Point {
     /// # Errors
     /// [`Error::InvalidPoint`] if it is the identity or the curves differ.
     pub fn sub(&self, other: &Self) -> Result<Self> {
-        match (self.0, other.0) {
+        match (self.group, other.group) {
             (Group2::Secp256k1(a), Group2::Secp256k1(b)) => Self::new(Group2::Secp256k1(a - b)),
             (Group2::Ed25519(a), Group2::Ed25519(b)) => Self::new(Group2::Ed25519(a - b)),
             _ => Err(Error::InvalidPoint),
@@ -112,7 +121,7 @@ impl Point {
     /// # Errors
     /// [`Error::InvalidPoint`] if it is the identity or the curves differ.
     pub(crate) fn commitment_of(&self, z: &Scalar, challenge: &Scalar) -> Result<Self> {
-        match (self.0, z, challenge) {
+        match (self.group, z, challenge) {
             (Group2::Secp256k1(b), Scalar::Secp256k1(z), Scalar::Secp256k1(c)) => {
                 let commitment = ProjectivePoint::mul_by_generator_and_mul_add_vartime(z, &-c, &b);
                 Self::new(Group2::Secp256k1(commitment))
@@ -129,13 +138,21 @@ impl Point {
             Group2::Secp256k1(p) => bool::from(Group::is_identity(&p)),
             Group2::Ed25519(p) => p.is_identity() || p == EdwardsPoint::identity(),
         };
-        if identity { Err(Error::InvalidPoint) } else { Ok(Self(point)) }
+        if identity { Err(Error::InvalidPoint) } else { Ok(Self { group: point, read: None }) }
     }
 
     pub(crate) const fn group(&self) -> &Group2 {
-        &self.0
+        &self.group
     }
 }
+
+impl PartialEq for Point {
+    fn eq(&self, other: &Self) -> bool {
+        self.group == other.group
+    }
+}
+
+impl Eq for Point {}
 
 fn secp256k1(bytes: &[u8]) -> Option<Group2> {
     let [2 | 3, ..] = bytes else { return None };

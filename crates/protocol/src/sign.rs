@@ -250,8 +250,8 @@ impl Client {
                 Ok(ClientStep::Send { request, state: Box::new(state) })
             }
             ClientState::Eddsa(state) => {
-                let signature = Eddsa::sign_client_2(*state, &answer.blob)?;
-                verified_eddsa(&self.key, &self.message, signature).map(ClientStep::Done)
+                let verified = |signature| verified_eddsa(&self.key, &self.message, signature);
+                Eddsa::sign_client_2(*state, &answer.blob, verified).map(ClientStep::Done)
             }
         }
     }
@@ -425,6 +425,7 @@ fn check_ecdsa(key: &Point, digest: &[u8; 32], raw: &RawEcdsa) -> Option<()> {
     (recovered == verifier).then_some(())
 }
 
+/// Verifies with ed25519-dalek, strictly (PROTOCOL.md 5, T19).
 fn verified_eddsa(key: &Point, message: &Message, signature: [u8; 64]) -> Result<Signature> {
     let bytes: [u8; 32] = key.to_bytes().try_into().map_err(|_| Error::Internal)?;
     ed25519_dalek::VerifyingKey::from_bytes(&bytes)

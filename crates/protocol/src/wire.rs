@@ -104,7 +104,13 @@ pub(crate) struct Blob {
 impl Blob {
     pub(crate) fn new(library: &str, value: &impl Serialize) -> Result<Self> {
         // Every secret structure fits: a vector that grows would leave copies of its old contents behind.
-        let data = postcard::to_extend(value, Vec::with_capacity(SECRET_LEN)).map_err(|_| Error::Internal)?;
+        let mut data = postcard::to_extend(value, Vec::with_capacity(SECRET_LEN)).map_err(|_| Error::Internal)?;
+        if data.len() < SECRET_LEN / 2 {
+            // All of an allocation is wiped in the end, which costs more than a whole EdDSA step where it is this long.
+            let exact = data.as_slice().to_vec();
+            data.as_mut_slice().zeroize();
+            data = exact;
+        }
         Ok(Self { library: library.to_owned(), data: data.into() })
     }
 

@@ -1,6 +1,7 @@
 //! Attacks on FROST's messages (PROTOCOL.md 5).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use curve25519_dalek::constants::EIGHT_TORSION;
 use frost_ed25519::keys::{
     VerifiableSecretSharingCommitment,
     dkg::round1::Package,
@@ -67,7 +68,64 @@ fn t01_a_false_signature_share_is_refused_without_a_ban() {
     let (client, server) = danger_deal(Curve::Ed25519, e).unwrap();
     let (state, request) = Frost::sign_client_1(&client.eddsa(), b"message", e).unwrap();
     let answer = Frost::sign_server(&server.eddsa(), b"another message", &request, e).unwrap();
-    assert_eq!(Frost::sign_client_2(state, &answer).err(), Some(Error::PeerInvalid));
+    let refused = |_: [u8; 64]| Err::<(), _>(Error::SignatureInvalid);
+    assert_eq!(Frost::sign_client_2(state, &answer, refused).err(), Some(Error::PeerInvalid));
+}
+
+#[test]
+fn what_is_aggregated_is_what_the_library_aggregates_and_nothing_is_returned_unverified() {
+    let e = &mut entropy();
+    let (client, server) = danger_deal(Curve::Ed25519, e).unwrap();
+    let (state, request) = Frost::sign_client_1(&client.eddsa(), b"message", e).unwrap();
+    let answer = Frost::sign_server(&server.eddsa(), b"message", &request, e).unwrap();
+    let part = answer.open::<ServerPart>(LIBRARY).unwrap();
+    let theirs = SigningCommitments::deserialize(&part.commitments.0).unwrap();
+    let package = signing_package(Role::Client, *state.nonces.commitments(), theirs, b"message").unwrap();
+    let ours = signing::sign(&package, &state.nonces, &state.key).unwrap();
+    let theirs = signing::SignatureShare::deserialize(&part.share.0).unwrap();
+    let shares = BTreeMap::from([(identifier(Role::Client).unwrap(), ours), (identifier(Role::Peer).unwrap(), theirs)]);
+    let library = frost_ed25519::aggregate(&package, &shares, &state.public).unwrap();
+    let mut seen = None;
+    let refused = |signature| {
+        seen = Some(signature);
+        Err::<(), _>(Error::SignatureInvalid)
+    };
+    // Every share is good, so it is nobody's fault, and still nothing comes out.
+    assert_eq!(Frost::sign_client_2(state, &answer, refused).err(), Some(Error::SignatureInvalid));
+    assert_eq!(seen.unwrap().to_vec(), library.serialize().unwrap());
+}
+
+/// Commitments of one length and header only, to points of prime order only; on both sides.
+#[test]
+fn t14_nonce_commitments_have_one_encoding() {
+    let e = &mut entropy();
+    let (client, server) = danger_deal(Curve::Ed25519, e).unwrap();
+    let (_, request) = Frost::sign_client_1(&client.eddsa(), b"message", e).unwrap();
+    let good = request.open::<Encoded>(LIBRARY).unwrap();
+    assert_eq!(good.0.len(), HEADER + 2 * 32);
+    let mixed = (EdwardsPoint::mul_base(&DalekScalar::from(5u64)) + EIGHT_TORSION[1]).compress();
+    let spoiled: [(fn(&mut Vec<u8>, &[u8; 32]), Error); 5] = [
+        (|bytes, _| bytes.push(0), Error::Malformed),
+        (|bytes, _| bytes.truncate(60), Error::PeerInvalid),
+        (|bytes, _| bytes[1] ^= 1, Error::PeerInvalid),
+        (|bytes, mixed| bytes[HEADER..HEADER + 32].copy_from_slice(mixed), Error::PeerInvalid),
+        (|bytes, mixed| bytes[HEADER + 32..].copy_from_slice(mixed), Error::PeerInvalid),
+    ];
+    for (index, (spoil, error)) in spoiled.into_iter().enumerate() {
+        let mut bytes = Encoded(good.0.clone());
+        spoil(&mut bytes.0, mixed.as_bytes());
+        let request = Blob::new(LIBRARY, &bytes).unwrap();
+        let refused = Frost::sign_server(&server.eddsa(), b"message", &request, e).err();
+        assert_eq!(refused, Some(error), "{index}: request");
+
+        let (state, request) = Frost::sign_client_1(&client.eddsa(), b"message", e).unwrap();
+        let answer = Frost::sign_server(&server.eddsa(), b"message", &request, e).unwrap();
+        let mut part = answer.open::<ServerPart>(LIBRARY).unwrap();
+        spoil(&mut part.commitments.0, mixed.as_bytes());
+        let answer = Blob::new(LIBRARY, &part).unwrap();
+        let refused = Frost::sign_client_2(state, &answer, |_| Ok(())).err();
+        assert_eq!(refused, Some(error), "{index}: answer");
+    }
 }
 
 /// FROST's own refresh verifies no proof of knowledge, so a peer that moves second can negate our commitment and later
