@@ -41,6 +41,8 @@ routes! {
     BACKUP_STATUS = "/api/v3/clients/me/backup-status";
     /// Relay to the guesskeeper.
     PASSWORD_DOOR = "/api/v3/clients/me/password-door";
+    /// Relay to the keeper of the passkey door.
+    PASSKEY_DOOR = "/api/v3/clients/me/passkey-door";
     /// Begin and list recoveries.
     RECOVERIES = "/api/v3/clients/me/recoveries";
     /// One recovery.

@@ -149,6 +149,7 @@ async fn prepare(
     port.stage(Stage::ParsingShare, None).await?;
     let acks = acknowledge(port, device, &reshared, &opened, &stored)?;
     let commit = CommitBackup {
+        device_bound: false,
         envelope_digest: Hex(opened.digest),
         challenge: stored.challenge,
         acks,

@@ -21,7 +21,7 @@ use crate::{
     keys::{self, Keys},
     kms::{KeyWrapper, LocalKeys, Missing, Vault},
     link::Link,
-    routes,
+    passkey_door, routes,
     shred::{Copies, Shred},
     store::{Limit, Store},
     turns::Turns,
@@ -50,6 +50,7 @@ pub struct Inner {
     /// Signatures with one pair, and commits of one subject, one at a time.
     pub(crate) turns: Turns,
     pub(crate) guesskeeper: Option<Link>,
+    pub(crate) keeper: Option<Link>,
 }
 
 impl Deref for App {
@@ -100,6 +101,7 @@ impl App {
         let life_ms = u64::try_from(config.signing_key_cache.as_millis()).unwrap_or(u64::MAX);
         let vault = Vault::new(store.clone(), shred.clone(), Arc::clone(&kms), deployment, life_ms);
         let guesskeeper = config.guesskeeper.clone().map(Link::new);
+        let keeper = config.keeper.clone().map(Link::new);
         Ok(Self(Arc::new(Inner {
             deployment,
             store,
@@ -113,6 +115,7 @@ impl App {
             guard: Guard::new(config.limits.concurrent_requests, config.request_timeout),
             turns: Turns::default(),
             guesskeeper,
+            keeper,
             config,
             clock,
         })))
@@ -157,6 +160,10 @@ impl Inner {
         if let Some(link) = &self.guesskeeper {
             let away = |_| Fault::unavailable("the guesskeeper does not answer", 1_000);
             door::keys(link).await.map_err(away)?;
+        }
+        if let Some(link) = &self.keeper {
+            let away = |_| Fault::unavailable("the keeper does not answer", 1_000);
+            passkey_door::info(link).await.map_err(away)?;
         }
         Ok(())
     }

@@ -140,7 +140,7 @@ pub(crate) async fn commit(
         must_be_pending_of(app, caller, device, id).await?;
         verify(app, caller, device, &backup, &commit).await?;
     }
-    let statement = status::statement(commit.method_key);
+    let statement = status::statement(commit.method_key, commit.device_bound);
     let committed = app.store.commit_backup(client, device.id, id, digest, statement, now_ms).await?;
     if committed.method == Method::Password {
         app.open_password_door(id).await;

@@ -97,6 +97,12 @@ pub struct Limits {
     pub door_address: Rate,
     /// Password-door messages of the whole deployment.
     pub door_deployment: Rate,
+    /// Passkey-door messages of one client.
+    pub passkey_client: Rate,
+    /// Passkey-door messages from one address.
+    pub passkey_address: Rate,
+    /// Passkey-door messages of the whole deployment.
+    pub passkey_deployment: Rate,
     /// Signatures of one client.
     pub signatures: Rate,
     /// Requests handled at the same time.
@@ -119,6 +125,9 @@ impl Default for Limits {
             door_client: Rate::per_hour(240),
             door_address: Rate::per_hour(2400),
             door_deployment: Rate::per_minute(6000),
+            passkey_client: Rate::per_hour(240),
+            passkey_address: Rate::per_hour(2400),
+            passkey_deployment: Rate::per_minute(6000),
             signatures: Rate::per_minute(300),
             concurrent_requests: 1024,
             heavy_queue: 64,

@@ -26,7 +26,7 @@ use crate::{
     },
     link::{Link, LinkError},
     recovery,
-    store::Error as StoreError,
+    store::{Backup, Device, Error as StoreError},
 };
 
 const MAX_FRAME: usize = 16 * 1024;
@@ -56,28 +56,10 @@ pub(crate) async fn relay(
         }
         _ => return Err(Fault::field("frame", "not a message of a client")),
     };
-    let allowed = match within {
-        DoorContext::Backup { id } => {
-            let device = device.ok_or(Fault::not_found())?;
-            backup::must_be_pending_of(app, &caller, &device, id).await?
-        }
-        DoorContext::Recovery { id } => {
-            let recovery = recovery::must_be_open(app, &caller, &key, id).await?;
-            app.store.backup(caller.client, recovery.backup).await?
-        }
-        DoorContext::Verification { id } => {
-            let device = device.ok_or(Fault::not_found())?;
-            let open = app.store.verification(caller.client, device.id, id, caller.now_ms).await?;
-            app.store.backup(caller.client, open.backup).await?
-        }
-    };
+    let allowed = admit(app, &caller, &key, device.as_ref(), within, &Method::Password).await?;
     let pending = allowed.pair.state == PairState::Pending;
-    if allowed.id != backup || allowed.method != Method::Password || (is_register && !pending) {
+    if allowed.id != backup || (is_register && !pending) {
         return Err(Fault::not_found());
-    }
-    // A recovery or a drill may be open for longer than its backup counts.
-    if !pending {
-        may_recover(&allowed.pair).map_err(StoreError::from)?;
     }
     if !pending && matches!(request, Request::Start { .. }) {
         app.open_password_door(backup).await;
@@ -91,6 +73,41 @@ pub(crate) async fn relay(
         Reply::Refused { reason } => Err(refused(reason)),
         _ => Err(Fault::internal(&"the guesskeeper answers another question")),
     }
+}
+
+/// The backup of `method` that `within` opens to this caller: its own pending one, or one that still counts inside an
+/// open recovery or a drill.
+pub(crate) async fn admit(
+    app: &Inner,
+    caller: &AsClient,
+    key: &[u8; 32],
+    device: Option<&Device>,
+    within: DoorContext,
+    method: &Method,
+) -> Result<Backup, Fault> {
+    let allowed = match within {
+        DoorContext::Backup { id } => {
+            let device = device.ok_or(Fault::not_found())?;
+            backup::must_be_pending_of(app, caller, device, id).await?
+        }
+        DoorContext::Recovery { id } => {
+            let recovery = recovery::must_be_open(app, caller, key, id).await?;
+            app.store.backup(caller.client, recovery.backup).await?
+        }
+        DoorContext::Verification { id } => {
+            let device = device.ok_or(Fault::not_found())?;
+            let open = app.store.verification(caller.client, device.id, id, caller.now_ms).await?;
+            app.store.backup(caller.client, open.backup).await?
+        }
+    };
+    if allowed.method != *method {
+        return Err(Fault::not_found());
+    }
+    // A recovery or a drill may be open for longer than its backup counts.
+    if allowed.pair.state != PairState::Pending {
+        may_recover(&allowed.pair).map_err(StoreError::from)?;
+    }
+    Ok(allowed)
 }
 
 async fn limit(app: &Inner, caller: &AsClient) -> Result<(), Fault> {

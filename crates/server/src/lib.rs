@@ -19,6 +19,7 @@ mod keys;
 pub mod kms;
 mod link;
 pub mod openapi;
+mod passkey_door;
 mod recovery;
 mod routes;
 mod serve;

@@ -64,6 +64,15 @@ impl Link {
         Reply::from_bytes(&answer).map_err(|_| LinkError::Unexpected)
     }
 
+    /// Asks the keeper of the passkey door, which keeps no state: every request may be repeated. The bytes are a request
+    /// of `halfkey_envelope::keeper` and its answer.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub async fn relay(&self, request: &[u8]) -> Result<Vec<u8>, LinkError> {
+        self.call(request).await
+    }
+
     async fn call(&self, message: &[u8]) -> Result<Vec<u8>, LinkError> {
         if let Some(mut connection) = self.take().await {
             match connection.call(message).await {

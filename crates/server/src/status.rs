@@ -89,7 +89,7 @@ pub(crate) async fn backups(app: &Inner, client: ClientId) -> Result<BackupStatu
         }
     }
     let wallets = has_wallet(app, client).await?;
-    let backed_up = wallets && methods.iter().any(|shown| shown.status == COMPLETED);
+    let backed_up = wallets && methods.iter().any(protects);
     Ok(BackupStatus { backed_up, methods })
 }
 
@@ -112,10 +112,12 @@ fn shown_backup(backup: &Backup, completed: bool) -> MethodStatus {
         status: status.to_owned(),
         proven: backup.pair.checked.proven,
     };
-    let statement = match backup.statement.as_deref() {
-        Some("read_back") => Some(MethodKeyStatement::ReadBack),
-        Some("unread") => Some(MethodKeyStatement::Unread),
-        _ => None,
+    let (statement, device_bound) = match backup.statement.as_deref() {
+        Some(READ_BACK) => (Some(MethodKeyStatement::ReadBack), false),
+        Some(UNREAD) => (Some(MethodKeyStatement::Unread), false),
+        Some(READ_BACK_DEVICE_BOUND) => (Some(MethodKeyStatement::ReadBack), true),
+        Some(UNREAD_DEVICE_BOUND) => (Some(MethodKeyStatement::Unread), true),
+        _ => (None, false),
     };
     MethodStatus {
         method: backup.method.clone(),
@@ -125,13 +127,26 @@ fn shown_backup(backup: &Backup, completed: bool) -> MethodStatus {
         completed_at: backup.pair.activated_ms,
         verified_at: backup.verified_ms,
         asserted_method_key: statement,
+        asserted_device_bound: device_bound,
     }
 }
 
+const READ_BACK: &str = "read_back";
+const UNREAD: &str = "unread";
+const READ_BACK_DEVICE_BOUND: &str = "read_back device_bound";
+const UNREAD_DEVICE_BOUND: &str = "unread device_bound";
+
 /// The stored form of what a device states about the record at its method.
-pub(crate) const fn statement(statement: MethodKeyStatement) -> &'static str {
-    match statement {
-        MethodKeyStatement::ReadBack => "read_back",
-        MethodKeyStatement::Unread => "unread",
+pub(crate) const fn statement(statement: MethodKeyStatement, device_bound: bool) -> &'static str {
+    match (statement, device_bound) {
+        (MethodKeyStatement::ReadBack, false) => READ_BACK,
+        (MethodKeyStatement::Unread, false) => UNREAD,
+        (MethodKeyStatement::ReadBack, true) => READ_BACK_DEVICE_BOUND,
+        (MethodKeyStatement::Unread, true) => UNREAD_DEVICE_BOUND,
     }
+}
+
+/// Whether a backup survives the loss of any one device: completed, and its method's key is not on one device only.
+pub(crate) fn protects(shown: &MethodStatus) -> bool {
+    shown.status == COMPLETED && !shown.asserted_device_bound
 }

@@ -36,6 +36,7 @@ fn every_route_and_every_error_id_is_described() {
         route::BACKUP_METHOD,
         route::BACKUP_STATUS,
         route::PASSWORD_DOOR,
+        route::PASSKEY_DOOR,
         route::RECOVERIES,
         route::RECOVERY,
         route::RECOVERY_CANCEL,

@@ -132,6 +132,9 @@ pub struct CommitBackup {
     pub acks: Vec<CurveProof>,
     /// What the device asserts about the method: `read_back` or `unread`. Shown as asserted, never as proven.
     pub method_key: MethodKeyStatement,
+    /// The device asserts that the method's key lies on one device only (a passkey that is not synchronised).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub device_bound: bool,
 }
 
 /// The device's statement about the record at the method.
@@ -212,7 +215,7 @@ pub struct DoorRequest {
     pub frame: Base64,
 }
 
-/// Where a password-door message is allowed.
+/// Where a message to a door is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
 pub enum DoorContext {
@@ -236,11 +239,23 @@ pub enum DoorContext {
     },
 }
 
-/// The guesskeeper's answer, opaque to the server.
+/// `POST clients/me/passkey-door`: a frame for the keeper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PasskeyDoorRequest {
+    /// What the message belongs to. A request for evidence may leave it out; a release belongs to something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<DoorContext>,
+    /// A request of `halfkey_envelope::keeper`, for evidence or for a release; at most 16 KiB.
+    #[schema(value_type = String)]
+    pub frame: Base64,
+}
+
+/// A keeper's or guesskeeper's answer, opaque to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DoorAnswer {
-    /// A message of `halfkey_envelope::door`.
+    /// A message of `halfkey_envelope::door`, or an answer of `halfkey_envelope::keeper`.
     #[schema(value_type = String)]
     pub frame: Base64,
 }
@@ -249,7 +264,7 @@ pub struct DoorAnswer {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupStatus {
-    /// True when a completed, proven backup exists on every curve.
+    /// True when a completed, proven backup exists on every curve that is not bound to one device.
     pub backed_up: bool,
     /// One entry per method that has a pending or active backup.
     pub methods: Vec<MethodStatus>,
@@ -279,6 +294,9 @@ pub struct MethodStatus {
     /// The device's own statement about the record at the method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asserted_method_key: Option<MethodKeyStatement>,
+    /// The device's own statement that the method's key lies on one device only: if that is lost, so is this backup.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub asserted_device_bound: bool,
 }
 
 /// One curve of one method's backup.

@@ -81,16 +81,19 @@ async fn nothing_deals(app: &Inner, client: ClientId, device: DeviceId) -> Resul
 fn must_be_offered(app: &App, method: &Method) -> Result<(), Fault> {
     let offered = match method {
         Method::Password => app.guesskeeper.is_some(),
+        Method::Passkey => app.keeper.is_some(),
         Method::RecoveryCode | Method::Custom(_) => true,
-        Method::Passkey | Method::GoogleDrive | Method::ICloud | Method::Exit => false,
+        Method::GoogleDrive | Method::ICloud | Method::Exit => false,
     };
     if offered { Ok(()) } else { Err(Fault::field("method", "not offered by this deployment")) }
 }
 
-/// The sealed record lies beside the envelope of a recovery code, and of no password: that one is at its door.
+/// The sealed record lies beside the envelope of a recovery code, the stanza beside that of a passkey; of a password
+/// nothing does: its record is at its door.
 fn record_must_fit(method: &Method, has_record: bool) -> Result<(), Fault> {
     match method {
         Method::RecoveryCode if !has_record => Err(Fault::field("sealedRecord", "a recovery code needs it")),
+        Method::Passkey if !has_record => Err(Fault::field("sealedRecord", "a passkey needs its stanza")),
         Method::Password if has_record => Err(Fault::field("sealedRecord", "a password's record lies at its door")),
         _ => Ok(()),
     }
@@ -177,10 +180,11 @@ pub(super) async fn remove_method(
     call: Signed<body::Empty>,
 ) -> Result<StatusCode, Fault> {
     let (client, now_ms) = (call.caller.client, call.caller.now_ms);
-    // The store's rule counts what is active; a backup whose password door is destroyed protects nothing.
+    // The store's rule counts what is active; a backup whose password door is destroyed protects nothing, and one that
+    // is bound to a device not enough.
     let completed = |one: &MethodStatus| one.status == "completed";
     let methods = status::backups(&app, client).await?.methods;
-    let last = !methods.iter().any(|one| one.method != method && completed(one));
+    let last = !methods.iter().any(|one| one.method != method && status::protects(one));
     if last && methods.iter().any(|one| one.method == method && completed(one)) {
         return Err(Refusal::LastBackup.into());
     }

@@ -1,8 +1,8 @@
-//! The relay to the guesskeeper. What a client says to the password door is opaque here; where it may say it is not.
+//! The relays to the two keepers. What a client says to a door is opaque here; where it may say it is not.
 
 use axum::{Json, extract::State};
 use halfkey_api::{
-    message::{DoorAnswer, DoorRequest},
+    message::{DoorAnswer, DoorRequest, PasskeyDoorRequest},
     route,
 };
 
@@ -12,6 +12,7 @@ use crate::{
     fault::Fault,
     http::{auth::SignedByAnyKey, body},
     openapi::{DeviceHeaders, Refused},
+    passkey_door,
 };
 
 /// Relay one message to the password door, inside one's own pending backup, an open recovery, or a drill.
@@ -24,4 +25,17 @@ pub(super) async fn relay(
     call: SignedByAnyKey<body::LargeJson<DoorRequest>>,
 ) -> Result<Json<DoorAnswer>, Fault> {
     door::relay(&app, call).await.map(Json)
+}
+
+/// Relay one message to the keeper of the passkey door: a release inside one's own pending backup, an open recovery, or
+/// a drill; a request for evidence there, or at any time by an enrolled device.
+#[utoipa::path(
+    post, path = route::PASSKEY_DOOR, tag = "backups", security(("client" = [])), operation_id = "passkeyDoor",
+    params(DeviceHeaders), request_body = PasskeyDoorRequest, responses((status = 200, body = DoorAnswer), Refused)
+)]
+pub(super) async fn relay_passkey(
+    State(app): State<App>,
+    call: SignedByAnyKey<body::LargeJson<PasskeyDoorRequest>>,
+) -> Result<Json<DoorAnswer>, Fault> {
+    passkey_door::relay(&app, call).await.map(Json)
 }

@@ -38,6 +38,7 @@ pub(crate) fn client() -> OpenApiRouter<App> {
         .routes(routes!(backups::commit))
         .routes(routes!(backups::remove_method))
         .routes(routes!(door::relay))
+        .routes(routes!(door::relay_passkey))
         .routes(routes!(recoveries::begin, recoveries::list))
         .routes(routes!(recoveries::show))
         .routes(routes!(recoveries::cancel))

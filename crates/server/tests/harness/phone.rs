@@ -384,6 +384,7 @@ impl<'a> Phone<'a> {
             CurveProof { curve: reshare.ceremony.curve, proof: Base64(ack.unwrap()) }
         };
         CommitBackup {
+            device_bound: false,
             envelope_digest: stored.digest,
             challenge: stored.challenge,
             acks: resharing.reshared.iter().map(ack).collect(),
