@@ -45,6 +45,15 @@ pub(crate) async fn relay(
         (Some(within), Request::Evidence { .. }) => {
             door::admit(app, &caller, &key, device.as_ref(), within, &Method::Passkey).await?;
         }
+        (Some(within), Request::Release { stanza, .. }) => {
+            let backup = door::admit(app, &caller, &key, device.as_ref(), within, &Method::Passkey).await?;
+            // Only what lies beside that backup's envelope: a stanza of an older one is shown to no keeper by us.
+            let stored = app.store.envelope(caller.client, backup.id).await?;
+            if stored.record.as_ref() != Some(stanza) {
+                return Err(Fault::not_found());
+            }
+        }
+        (None, Request::Release { .. }) => return Err(Fault::field("within", "a release belongs to something")),
         _ => return Err(Fault::field("frame", "not a message of a client")),
     }
     let answer = app.ask_keeper(&frame.0).await?;

@@ -59,7 +59,8 @@ pub struct StoreCipherText {
     /// The envelope; at most 16 KiB.
     #[schema(value_type = String)]
     pub cipher_text: Base64,
-    /// The sealed record of methods that keep it beside the envelope (RECOVERY_CODE); at most 16 KiB.
+    /// The sealed record of methods that keep it beside the envelope (RECOVERY_CODE; of a PASSKEY its stanza, at most
+    /// 8 KiB); at most 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub sealed_record: Option<Base64>,

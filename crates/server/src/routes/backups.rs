@@ -14,6 +14,7 @@ use halfkey_api::{
 use halfkey_envelope::{
     entropy::OsEntropy,
     id::{BackupId, ClientId, DeviceId, PairId},
+    passkey::{self, Stanza},
     wallet::{Curve, Method},
 };
 use halfkey_protocol::lifecycle::{Force, PairState, Refusal};
@@ -81,20 +82,31 @@ async fn nothing_deals(app: &Inner, client: ClientId, device: DeviceId) -> Resul
 fn must_be_offered(app: &App, method: &Method) -> Result<(), Fault> {
     let offered = match method {
         Method::Password => app.guesskeeper.is_some(),
-        Method::Passkey => app.keeper.is_some(),
-        Method::RecoveryCode | Method::Custom(_) => true,
+        // A stanza says whether it needs the keeper; see `record_must_fit`.
+        Method::Passkey | Method::RecoveryCode | Method::Custom(_) => true,
         Method::GoogleDrive | Method::ICloud | Method::Exit => false,
     };
     if offered { Ok(()) } else { Err(Fault::field("method", "not offered by this deployment")) }
 }
 
 /// The sealed record lies beside the envelope of a recovery code, the stanza beside that of a passkey; of a password
-/// nothing does: its record is at its door.
-fn record_must_fit(method: &Method, has_record: bool) -> Result<(), Fault> {
-    match method {
-        Method::RecoveryCode if !has_record => Err(Fault::field("sealedRecord", "a recovery code needs it")),
-        Method::Passkey if !has_record => Err(Fault::field("sealedRecord", "a passkey needs its stanza")),
-        Method::Password if has_record => Err(Fault::field("sealedRecord", "a password's record lies at its door")),
+/// nothing does: its record is at its door. A stanza that needs a keeper is taken only where there is one.
+fn record_must_fit(app: &App, method: &Method, record: Option<&[u8]>) -> Result<(), Fault> {
+    let refused = |message| Err(Fault::field("sealedRecord", message));
+    match (method, record) {
+        (Method::RecoveryCode, None) => refused("a recovery code needs it"),
+        (Method::Password, Some(_)) => refused("a password's record lies at its door"),
+        (Method::Passkey, None) => refused("a passkey needs its stanza"),
+        (Method::Passkey, Some(bytes)) => match Stanza::parse(bytes) {
+            Err(passkey::Error::UnknownVersion(_)) => {
+                Err(Fault::new(ErrorId::UnsupportedVersion, "another version of the stanza"))
+            }
+            Err(_) => refused("not a stanza"),
+            Ok(stanza) if stanza.header().mode.has_keeper() && app.keeper.is_none() => {
+                refused("this deployment has no keeper for passkeys")
+            }
+            Ok(_) => Ok(()),
+        },
         _ => Ok(()),
     }
 }
@@ -132,8 +144,8 @@ pub(super) async fn store_cipher_text(
     }
     let (client, now_ms) = (call.caller.client, call.caller.now_ms);
     let method = backup::check_header(&app, client, id, &cipher_text.0).await?;
-    record_must_fit(&method, sealed_record.is_some())?;
     let record = sealed_record.as_ref().map(|Base64(bytes)| bytes.as_slice());
+    record_must_fit(&app, &method, record)?;
     app.store.store_envelope(client, call.device.id, id, &cipher_text.0, record, now_ms).await?;
     Ok(StatusCode::NO_CONTENT)
 }
