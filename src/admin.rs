@@ -13,7 +13,7 @@ use halfkey_envelope::{
     id::{ApiKeyId, CustodianId},
     keeper::{Answer, Request, decode_answer, encode_request},
 };
-use halfkey_protocol::descriptor::{HpkePublic, Keeper};
+use halfkey_protocol::descriptor::{EvidencePolicy, Hex, HpkePublic, Keeper};
 use halfkey_server::{
     App, Details, admin,
     clock::{Clock, SystemClock},
@@ -102,10 +102,72 @@ enum AdminCommand {
         /// The file to write
         #[arg(long, value_name = "FILE", default_value = "descriptor.json")]
         out: PathBuf,
+        #[command(flatten)]
+        evidence: EvidenceArgs,
         /// Print exactly one JSON object
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What evidence apps ask of the passkey keeper
+#[derive(Args)]
+struct EvidenceArgs {
+    /// What evidence the passkey keeper must show [default: `insecure-dev` in development, else `nothing`]
+    #[arg(long, value_name = "KIND", value_enum)]
+    evidence: Option<Evidence>,
+    /// An allowed measurement, hex, once for each: the PCR digest (`tpm2`), or PCR0:PCR1:PCR2 (`nitro`)
+    #[arg(long = "measurement", value_name = "HEX")]
+    measurements: Vec<String>,
+    /// Whose keepers are accepted, hex: the operator's P-256 key, compressed (`tpm2`), or PCR 8 (`nitro`)
+    #[arg(long, value_name = "HEX")]
+    operator: Option<String>,
+    /// Which PCRs of the SHA-256 bank the measurements are over (`tpm2`), from 0 to 15
+    #[arg(long, value_name = "N,N…", value_delimiter = ',')]
+    pcrs: Vec<u8>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Evidence {
+    /// No evidence is good enough
+    Nothing,
+    /// None; apps refuse it unless they were built for development
+    InsecureDev,
+    /// A TPM's quote
+    Tpm2,
+    /// An attestation document of AWS Nitro Enclaves
+    Nitro,
+}
+
+impl EvidenceArgs {
+    fn policy(self) -> Result<Option<EvidencePolicy>> {
+        let Some(kind) = self.evidence else { return Ok(None) };
+        let Self { measurements, operator, pcrs, .. } = self;
+        let operator = || operator.ok_or("--operator is missing");
+        let policy = match kind {
+            Evidence::Nothing => EvidencePolicy::Nothing,
+            Evidence::InsecureDev => EvidencePolicy::InsecureDev,
+            Evidence::Tpm2 => {
+                let measurements = measurements.into_iter().map(hex_bytes).collect::<Result<_>>()?;
+                EvidencePolicy::Tpm2 { pcrs, measurements, operator: hex_bytes(operator()?)? }
+            }
+            Evidence::Nitro => {
+                let measurements = measurements.iter().map(|image| nitro_image(image)).collect::<Result<_>>()?;
+                EvidencePolicy::Nitro { measurements, operator: hex_bytes(operator()?)? }
+            }
+        };
+        policy.policy()?;
+        Ok(Some(policy))
+    }
+}
+
+fn hex_bytes<const N: usize>(text: String) -> Result<Hex<N>> {
+    Hex::try_from(text.clone()).map_err(|_| format!("{text}: not {N} bytes in lower-case hex").into())
+}
+
+fn nitro_image(text: &str) -> Result<[Hex<48>; 3]> {
+    let pcrs = text.split(':').map(|pcr| hex_bytes(pcr.to_owned())).collect::<Result<Vec<_>>>()?;
+    pcrs.try_into().map_err(|_| format!("{text}: not PCR0:PCR1:PCR2").into())
 }
 
 pub async fn run(args: AdminArgs) -> Result<()> {
@@ -116,7 +178,9 @@ pub async fn run(args: AdminArgs) -> Result<()> {
         AdminCommand::CreateKey { place, custodian, json } => create_key(&place, custodian, json).await,
         AdminCommand::RevokeKey { place, custodian, key } => revoke_key(&place, custodian, key).await,
         AdminCommand::Copied { place, minutes_ago, json } => copied(&place, minutes_ago, json).await,
-        AdminCommand::Descriptor { place, url, out, json } => descriptor(&place, url, &out, json).await,
+        AdminCommand::Descriptor { place, url, out, evidence, json } => {
+            descriptor(&place, url, &out, evidence.policy()?, json).await
+        }
     }
 }
 
@@ -181,10 +245,16 @@ async fn copied(place: &Place, minutes_ago: u64, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-async fn descriptor(place: &Place, url: String, out: &Path, as_json: bool) -> Result<()> {
+async fn descriptor(
+    place: &Place,
+    url: String,
+    out: &Path,
+    evidence: Option<EvidencePolicy>,
+    as_json: bool,
+) -> Result<()> {
     let app = open(place).await?;
     let keeper = ask_keeper(&socket(place, "keeper")).await?;
-    let details = Details { server_url: Some(url), keeper: Some(keeper), ..Details::default() };
+    let details = Details { server_url: Some(url), keeper: Some(keeper), evidence, ..Details::default() };
     let signed = halfkey_server::descriptor(&app, details).await?;
     std::fs::write(out, signed.to_json()?)?;
     let deployment = app.deployment();

@@ -105,17 +105,26 @@ pub enum EvidenceKind {
     /// Signed by nothing: anybody can write it. For development only.
     #[n(1)]
     InsecureDev,
+    /// A quote of a TPM 2.0 whose attestation key the operator vouches for.
+    #[n(2)]
+    Tpm2,
+    /// An attestation document of AWS Nitro Enclaves.
+    #[n(3)]
+    Nitro,
 }
 
 impl fmt::Display for EvidenceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InsecureDev => f.write_str("insecure-dev"),
-        }
+        f.write_str(match self {
+            Self::InsecureDev => "insecure-dev",
+            Self::Tpm2 => "tpm2",
+            Self::Nitro => "nitro",
+        })
     }
 }
 
-/// A document over {nonce, long-term key, configuration}.
+/// What a keeper says about itself, and the document that shows it. Believe none of it before `halfkey-evidence` has
+/// verified it under the pinned policy.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Evidence {
@@ -134,50 +143,27 @@ pub struct Evidence {
     /// [`configuration_hash`] of the running keeper.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub configuration: [u8; 32],
-}
-
-/// Why evidence is not good enough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum EvidenceError {
-    /// Evidence of a kind that proves nothing, and the caller did not ask for danger.
-    #[error("the keeper's evidence is insecure-dev: it proves nothing")]
-    InsecureDev,
-    /// Not made for this nonce.
-    #[error("evidence for another nonce")]
-    OtherNonce,
-    /// About another key than the pinned one.
-    #[error("evidence for another key than the pinned one")]
-    OtherKey,
+    /// The signed document of this kind, about [`Evidence::statement`]; empty with [`EvidenceKind::InsecureDev`].
+    #[cbor(n(6), with = "minicbor::bytes")]
+    pub document: Vec<u8>,
 }
 
 impl Evidence {
-    /// Checks the document against the caller's nonce and the *pinned* key. `danger_accept_insecure_dev` accepts a
-    /// keeper that proves nothing about itself.
-    pub fn check(
-        &self,
-        nonce: &[u8; 32],
-        pinned: (KeyId, PublicKey),
-        danger_accept_insecure_dev: bool,
-    ) -> Result<(), EvidenceError> {
-        if self.kind == EvidenceKind::InsecureDev && !danger_accept_insecure_dev {
-            return Err(EvidenceError::InsecureDev);
-        }
-        if self.nonce != *nonce {
-            return Err(EvidenceError::OtherNonce);
-        }
-        if (self.key_id, self.public_key) != pinned {
-            return Err(EvidenceError::OtherKey);
-        }
-        Ok(())
+    /// What the document has to be about: one hash over all the fields beside it.
+    #[must_use]
+    pub fn statement(&self) -> [u8; 32] {
+        let (kind, key_id) = (self.kind.to_string(), self.key_id.to_be_bytes());
+        let parts = [kind.as_bytes(), &self.nonce, &key_id, self.public_key.as_bytes(), &self.configuration];
+        h("halfkey/keeper/v1/evidence", &parts)
     }
 }
 
-/// What of a keeper's configuration its clients can rely on.
+/// What of a keeper's configuration its clients can rely on. `operator` is the identity that the keeper was enrolled
+/// under, as the evidence of its kind names it; empty with [`EvidenceKind::InsecureDev`].
 #[must_use]
-pub fn configuration_hash(kind: EvidenceKind, key_id: KeyId) -> [u8; 32] {
-    let parts = [&VERSION.to_be_bytes()[..], kind.to_string().as_bytes(), &key_id.to_be_bytes()].map(<[u8]>::to_vec);
-    h("halfkey/keeper/v1/configuration", &[&parts[0], &parts[1], &parts[2]])
+pub fn configuration_hash(kind: EvidenceKind, key_id: KeyId, operator: &[u8]) -> [u8; 32] {
+    let (kind, version, key_id) = (kind.to_string(), VERSION.to_be_bytes(), key_id.to_be_bytes());
+    h("halfkey/keeper/v1/configuration", &[&version, kind.as_bytes(), &key_id, operator])
 }
 
 /// Why the keeper does not do what it is asked.
@@ -383,8 +369,9 @@ mod tests {
 
     fn evidence() -> Evidence {
         let public_key = PublicKey::from_bytes([7; 32]);
-        let configuration = configuration_hash(EvidenceKind::InsecureDev, 1);
-        Evidence { kind: EvidenceKind::InsecureDev, nonce: [9; 32], key_id: 1, public_key, configuration }
+        let configuration = configuration_hash(EvidenceKind::Tpm2, 1, b"operator");
+        let document = b"document".to_vec();
+        Evidence { kind: EvidenceKind::Tpm2, nonce: [9; 32], key_id: 1, public_key, configuration, document }
     }
 
     #[test]
@@ -422,13 +409,19 @@ mod tests {
     }
 
     #[test]
-    fn insecure_evidence_is_refused_unless_danger_is_asked_for() {
-        let pinned = (1, PublicKey::from_bytes([7; 32]));
-        assert_eq!(evidence().check(&[9; 32], pinned, false), Err(EvidenceError::InsecureDev));
-        assert_eq!(evidence().check(&[9; 32], pinned, true), Ok(()));
-        assert_eq!(evidence().check(&[8; 32], pinned, true), Err(EvidenceError::OtherNonce));
-        let other = PublicKey::from_bytes([8; 32]);
-        assert_eq!(evidence().check(&[9; 32], (1, other), true), Err(EvidenceError::OtherKey));
-        assert_eq!(evidence().check(&[9; 32], (2, pinned.1), true), Err(EvidenceError::OtherKey));
+    fn the_statement_covers_every_field_beside_the_document() {
+        let mut seen = std::collections::HashSet::from([evidence().statement()]);
+        let change: [fn(&mut Evidence); 5] = [
+            |evidence| evidence.kind = EvidenceKind::Nitro,
+            |evidence| evidence.nonce[31] ^= 1,
+            |evidence| evidence.key_id += 1,
+            |evidence| evidence.public_key = PublicKey::from_bytes([8; 32]),
+            |evidence| evidence.configuration = configuration_hash(EvidenceKind::Tpm2, 1, b"other"),
+        ];
+        for (at, change) in change.iter().enumerate() {
+            let mut changed = evidence();
+            change(&mut changed);
+            assert!(seen.insert(changed.statement()), "field {at}");
+        }
     }
 }

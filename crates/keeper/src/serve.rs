@@ -98,7 +98,8 @@ impl Keeper {
             nonce,
             key_id: self.key_id,
             public_key: self.key.public_key(),
-            configuration: keeper::configuration_hash(self.evidence, self.key_id),
+            configuration: keeper::configuration_hash(self.evidence, self.key_id, b""),
+            document: Vec::new(),
         }
     }
 }

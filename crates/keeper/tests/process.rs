@@ -12,8 +12,9 @@ use std::{
 
 use halfkey_envelope::{
     frame,
-    keeper::{self, Answer, EvidenceError, EvidenceKind, Refusal, Request},
+    keeper::{self, Answer, EvidenceKind, Refusal, Request},
 };
+use halfkey_evidence::{Expected, Policy, verify};
 use halfkey_keeper::{Config, Error, Listen, Ready, RootError, run, serve};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -84,9 +85,10 @@ async fn it_tells_its_key_and_evidence_and_releases_nothing() {
     assert_eq!(info.evidence, EvidenceKind::InsecureDev);
     let request = keeper::encode_request(&Request::Evidence { nonce: [5; 32] });
     let Answer::Evidence(evidence) = ask(&mut stream, &request).await else { panic!() };
-    let pinned = (info.key_id, info.public_key);
-    assert_eq!(evidence.check(&[5; 32], pinned, true), Ok(()));
-    assert_eq!(evidence.check(&[5; 32], pinned, false), Err(EvidenceError::InsecureDev));
+    let expected = Expected { nonce: &[5; 32], key_id: info.key_id, public_key: &info.public_key, now_ms: 0 };
+    let dev = Policy::nothing().danger_accept_insecure_dev();
+    assert_eq!(verify(&evidence, &expected, &dev).unwrap().kind, EvidenceKind::InsecureDev);
+    assert_eq!(verify(&evidence, &expected, &Policy::nothing()), Err(halfkey_evidence::Refusal::InsecureDev));
     // {1: 1, 2: [3, [h'00']]}: a release.
     let release = ask(&mut stream, &[0xa2, 1, 1, 2, 0x82, 3, 0x81, 0x41, 0]).await;
     assert_eq!(release, Answer::Refused(Refusal::UnsupportedRequest));

@@ -5,6 +5,11 @@
 //! signed as well.
 
 use halfkey_envelope::id::DeploymentId;
+use halfkey_evidence::{
+    InvalidPolicy, Policy,
+    nitro::{self, Nitro},
+    tpm2::{OperatorKey, PcrSelection, Tpm2},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -67,23 +72,74 @@ pub struct Keeper {
     pub hpke: HpkePublic,
 }
 
+/// `N` bytes, lower-case hexadecimal in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Hex<const N: usize>(pub [u8; N]);
+
+impl<const N: usize> TryFrom<String> for Hex<N> {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        let bytes = hex::decode(&text).ok().and_then(|bytes| <[u8; N]>::try_from(bytes).ok());
+        bytes.map(Self).filter(|bytes| hex::encode(bytes.0) == text).ok_or(Error::Malformed)
+    }
+}
+
+impl<const N: usize> From<Hex<N>> for String {
+    fn from(bytes: Hex<N>) -> Self {
+        hex::encode(bytes.0)
+    }
+}
+
 /// What evidence a passkey keeper must show (METHODS.md C).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum EvidencePolicy {
-    /// None at all: refused by every SDK unless told so at run time *and* compile time.
+    /// None is good enough: the deployment has no passkey door that an app may use.
+    Nothing,
+    /// The keeper proves nothing: refused by every SDK unless told so at run time *and* compile time.
     InsecureDev,
-    /// One of these measurements, lower-case hexadecimal.
+    /// An enclave of AWS Nitro with one of these images, which this operator has signed.
     Nitro {
-        /// Allowed PCR sets.
-        measurements: Vec<String>,
+        /// Allowed images: PCR 0, 1 and 2 of each.
+        measurements: Vec<[Hex<48>; 3]>,
+        /// PCR 8: the certificate that the operator signs images with.
+        operator: Hex<48>,
     },
-    /// One of these PCR digests, lower-case hexadecimal.
+    /// A machine that this operator has enrolled, with one of these digests over these PCRs.
     Tpm2 {
-        /// Allowed PCR digests.
-        measurements: Vec<String>,
+        /// Which PCRs of the SHA-256 bank, each from 0 to 15.
+        pcrs: Vec<u8>,
+        /// Allowed digests over them.
+        measurements: Vec<Hex<32>>,
+        /// The operator's P-256 key, compressed.
+        operator: Hex<33>,
     },
+}
+
+impl EvidencePolicy {
+    /// As `halfkey-evidence` takes it. `insecure-dev` is *not* accepted by what this gives: only a caller that was told
+    /// so, and whose descriptor names [`EvidencePolicy::InsecureDev`], adds it with `danger_accept_insecure_dev`.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`] for one that anybody could satisfy, or nobody.
+    pub fn policy(&self) -> core::result::Result<Policy, InvalidPolicy> {
+        let nothing = Policy::nothing();
+        Ok(match self {
+            Self::Nothing | Self::InsecureDev => nothing,
+            Self::Nitro { measurements, operator } => {
+                let images = measurements.iter().map(|pcrs| nitro::Measurement(pcrs.map(|pcr| pcr.0)));
+                nothing.with_nitro(Nitro::new(images.collect(), operator.0)?)
+            }
+            Self::Tpm2 { pcrs, measurements, operator } => {
+                let digests = measurements.iter().map(|digest| digest.0).collect();
+                let operator = OperatorKey::from_bytes(&operator.0)?;
+                nothing.with_tpm2(Tpm2::new(PcrSelection::new(pcrs)?, digests, operator))
+            }
+        })
+    }
 }
 
 /// The profile that the deployment runs under.
@@ -150,12 +206,13 @@ impl Descriptor {
     /// Signs it. `previous` is the identity key of the descriptor that this one replaces.
     ///
     /// # Errors
-    /// [`Error::InvalidContext`] if `identity` is not the key that the descriptor names; [`Error::UnknownVersion`].
+    /// [`Error::InvalidContext`] if `identity` is not the key that the descriptor names, or its policy for evidence is
+    /// none; [`Error::UnknownVersion`].
     pub fn sign(&self, identity: &IdentityKey, previous: Option<&IdentityKey>) -> Result<SignedDescriptor> {
         if self.version != VERSION {
             return Err(Error::UnknownVersion);
         }
-        if identity.public() != self.identity {
+        if identity.public() != self.identity || self.evidence.policy().is_err() {
             return Err(Error::InvalidContext);
         }
         let document = serde_json::to_string(self).map_err(|_| Error::Internal)?;
@@ -214,6 +271,7 @@ impl SignedDescriptor {
             return Err(Error::UnknownVersion);
         }
         let descriptor: Descriptor = serde_json::from_str(&self.document).map_err(|_| Error::Malformed)?;
+        descriptor.evidence.policy().map_err(|_| Error::Malformed)?;
         self.verify(&descriptor.identity, &self.signature)?;
         Ok(descriptor)
     }

@@ -14,7 +14,8 @@ pub struct Details {
     pub server_url: Option<String>,
     /// The passkey door's key.
     pub keeper: Option<Keeper>,
-    /// The evidence that the passkey door must show. By default none in development, and none that exists in production.
+    /// The evidence that the passkey door must show. By default `insecure-dev` in development; in production none is
+    /// good enough then.
     pub evidence: Option<EvidencePolicy>,
     /// Relying parties whose passkeys may hold a backup.
     pub relying_parties: Vec<String>,
@@ -37,7 +38,7 @@ pub async fn descriptor(app: &App, details: Details) -> Result<SignedDescriptor,
     };
     let (profile, evidence) = match app.config.profile {
         Profile::Development => (descriptor::Profile::Dev, EvidencePolicy::InsecureDev),
-        Profile::Production => (descriptor::Profile::Production, EvidencePolicy::Nitro { measurements: Vec::new() }),
+        Profile::Production => (descriptor::Profile::Production, EvidencePolicy::Nothing),
     };
     let default_url = || app.config.public_url.clone().unwrap_or_else(|| format!("http://{}", app.config.listen));
     let descriptor = Descriptor {

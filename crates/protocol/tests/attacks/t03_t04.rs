@@ -3,7 +3,7 @@
 use halfkey_envelope::{id::DeploymentId, wallet::Curve};
 use halfkey_protocol::{
     Ceremony, DerivationPath, DeviceKey, Error, Op, Signs,
-    descriptor::{Descriptor, EvidencePolicy, HpkePublic, Party, Profile, SignedDescriptor, VERSION},
+    descriptor::{Descriptor, EvidencePolicy, Hex, HpkePublic, Party, Profile, SignedDescriptor, VERSION},
     sign::{self, Message},
 };
 
@@ -149,4 +149,50 @@ fn a_descriptor_is_trusted_only_with_the_right_signatures() {
     let unknown = json.replace("\\\"version\\\":1", "\\\"version\\\":2");
     assert_ne!(unknown, json);
     assert_eq!(SignedDescriptor::from_json(&unknown).unwrap().open(), Err(Error::UnknownVersion));
+}
+
+/// SEC1 of P-256's generator.
+const OPERATOR: &str = "036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296";
+
+#[test]
+fn a_policy_for_evidence_says_what_it_means_or_is_refused() {
+    let world = World::new(7);
+    let operator = Hex::try_from(OPERATOR.to_owned()).unwrap();
+    let tpm2 = |pcrs: &[u8], operator| EvidencePolicy::Tpm2 {
+        pcrs: pcrs.to_vec(),
+        measurements: vec![Hex([7; 32])],
+        operator,
+    };
+    let nitro = |pcr, operator| EvidencePolicy::Nitro { measurements: vec![[Hex(pcr); 3]], operator: Hex(operator) };
+    let with = |evidence| Descriptor { evidence, ..descriptor(&world) };
+    let kinds = |descriptor: &Descriptor| {
+        let policy = descriptor.evidence.policy().unwrap();
+        policy.kinds().map(|kind| kind.to_string()).collect::<Vec<_>>()
+    };
+    for (evidence, accepted) in [
+        (EvidencePolicy::Nothing, &[][..]),
+        (EvidencePolicy::InsecureDev, &[]),
+        (tpm2(&[0, 7, 11], operator), &["tpm2"]),
+        (nitro([1; 48], [2; 48]), &["nitro"]),
+    ] {
+        let signed = with(evidence).sign(&world.server, None).unwrap();
+        let opened = SignedDescriptor::from_json(&signed.to_json().unwrap()).unwrap().open().unwrap();
+        assert_eq!(kinds(&opened), accepted, "{:?}", opened.evidence);
+    }
+    for evidence in [
+        tpm2(&[], operator),
+        tpm2(&[7, 23], operator),
+        tpm2(&[7], Hex([0; 33])),
+        nitro([0; 48], [2; 48]),
+        nitro([1; 48], [0; 48]),
+    ] {
+        assert_eq!(with(evidence.clone()).sign(&world.server, None), Err(Error::InvalidContext), "{evidence:?}");
+    }
+    // A file that was signed by another program is refused when it is opened.
+    let signed = with(tpm2(&[0, 7, 11], operator)).sign(&world.server, None).unwrap().to_json().unwrap();
+    for (from, to) in [("[0,7,11]", "[0,7,23]"), (OPERATOR, &OPERATOR.to_uppercase()), ("0707", "07")] {
+        let changed = signed.replacen(from, to, 1);
+        assert_ne!(changed, signed, "{from}");
+        assert_eq!(SignedDescriptor::from_json(&changed).unwrap().open(), Err(Error::Malformed), "{to}");
+    }
 }
