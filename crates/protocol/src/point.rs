@@ -29,7 +29,7 @@ pub struct Point {
     group: Group2,
     /// The encoding that it was read from, zero-padded: every hash over a record asks for it again, and making it costs
     /// an inversion.
-    read: Option<[u8; 33]>,
+    encoding: Option<[u8; 33]>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,20 +49,25 @@ impl Point {
             Curve::Secp256k1 => secp256k1(bytes),
             Curve::Ed25519 => ed25519(bytes),
         };
-        let mut read = [0; 33];
-        read.get_mut(..bytes.len()).ok_or(Error::InvalidPoint)?.copy_from_slice(bytes);
-        Ok(Self { read: Some(read), ..Self::new(group.ok_or(Error::InvalidPoint)?)? })
+        // Of the canonical encodings only: what was read is what `to_bytes` would make.
+        Ok(Self { encoding: padded(bytes), ..Self::new(group.ok_or(Error::InvalidPoint)?)? })
     }
 
     /// The canonical encoding: 33 or 32 bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        match (self.group, &self.read) {
-            (Group2::Secp256k1(_), Some(read)) => read.to_vec(),
-            (Group2::Ed25519(_), Some(read)) => read[..32].to_vec(),
+        match (self.group, &self.encoding) {
+            (Group2::Secp256k1(_), Some(bytes)) => bytes.to_vec(),
+            (Group2::Ed25519(_), Some(bytes)) => bytes[..32].to_vec(),
             (Group2::Secp256k1(point), None) => point.to_affine().to_sec1_point(true).as_bytes().to_vec(),
             (Group2::Ed25519(point), None) => point.compress().to_bytes().to_vec(),
         }
+    }
+
+    /// The same, with its encoding at hand: for a point that is hashed more than once.
+    pub(crate) fn encoded(self) -> Self {
+        let encoding = self.encoding.or_else(|| padded(&self.to_bytes()));
+        Self { encoding, ..self }
     }
 
     /// SEC1 uncompressed (65 bytes), as Ethereum addresses hash it; `None` on Ed25519.
@@ -89,7 +94,7 @@ impl Point {
             Scalar::Secp256k1(s) => Group2::Secp256k1(ProjectivePoint::mul_by_generator(s)),
             Scalar::Ed25519(s) => Group2::Ed25519(EdwardsPoint::mul_base(s)),
         };
-        Self { group, read: None }
+        Self { group, encoding: None }
     }
 
     /// The sum of two points of one curve.
@@ -138,7 +143,7 @@ impl Point {
             Group2::Secp256k1(p) => bool::from(Group::is_identity(&p)),
             Group2::Ed25519(p) => p.is_identity() || p == EdwardsPoint::identity(),
         };
-        if identity { Err(Error::InvalidPoint) } else { Ok(Self { group: point, read: None }) }
+        if identity { Err(Error::InvalidPoint) } else { Ok(Self { group: point, encoding: None }) }
     }
 
     pub(crate) const fn group(&self) -> &Group2 {
@@ -153,6 +158,12 @@ impl PartialEq for Point {
 }
 
 impl Eq for Point {}
+
+fn padded(bytes: &[u8]) -> Option<[u8; 33]> {
+    let mut padded = [0; 33];
+    padded.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(padded)
+}
 
 fn secp256k1(bytes: &[u8]) -> Option<Group2> {
     let [2 | 3, ..] = bytes else { return None };

@@ -80,9 +80,19 @@ impl Statement<'_> {
 /// # Errors
 /// [`Error::Internal`], with probability 2⁻²⁵⁰.
 pub fn prove(statement: &Statement<'_>, half: &impl Half, entropy: &mut dyn Entropy) -> Result<Vec<u8>> {
+    prove_for(statement, half, &half.point(), entropy)
+}
+
+/// As [`prove`], by a caller that has just compared `point` with the point of `half`.
+pub(crate) fn prove_for(
+    statement: &Statement<'_>,
+    half: &impl Half,
+    point: &Point,
+    entropy: &mut dyn Entropy,
+) -> Result<Vec<u8>> {
     let r = Scalar::random(half.curve(), entropy);
     let mut proof = Point::of(&r).to_bytes();
-    let c = statement.challenge(&half.point(), &proof);
+    let c = statement.challenge(point, &proof);
     let z = c.mul(half.scalar()).and_then(|product| product.add(&r)).map_err(|_| Error::Internal)?;
     proof.extend_from_slice(z.to_bytes().as_ref());
     Ok(proof)

@@ -171,9 +171,8 @@ struct Points {
 }
 
 impl Points {
-    fn of(split: &[Scalar; 2]) -> Self {
-        let point = |scalar| Point::of(scalar).to_bytes().into();
-        Self { client: point(&split[0]), peer: point(&split[1]) }
+    fn of(points: &[Point; 2]) -> Self {
+        Self { client: points[0].to_bytes().into(), peer: points[1].to_bytes().into() }
     }
 
     /// Both points, if they add up to `half`. The second is computed from the first and compared: what is equal to the
@@ -314,10 +313,13 @@ impl Reshare {
         if !bool::from(opened.ct_eq(session.commitment)) {
             return Err(Error::CommitmentMismatch);
         }
-        let client = open.client_points.of_half(&self.old.client_point())?;
+        let client = match open.own {
+            Some(own) => *own,
+            None => open.client_points.of_half(&self.old.client_point())?,
+        };
         let peer = session.peer_points.of_half(&self.old.peer_point())?;
         let (b1, b2) = (client[0].add(&peer[0])?, client[1].add(&peer[1])?);
-        let pair = PairPublic::new(self.old.public_key(), *self.old.chain_code(), b1, b2)?;
+        let pair = PairPublic::new(self.old.public_key(), *self.old.chain_code(), b1.encoded(), b2.encoded())?;
         if b1 == self.old.client_point() || b2 == self.old.peer_point() {
             return Err(Error::ShareMismatch);
         }
@@ -329,6 +331,8 @@ impl Reshare {
 struct Opening<'a> {
     peer_signature: &'a [u8],
     client_points: &'a Points,
+    /// P1's points for P1 itself, which made them from its half; everybody else reads and checks them.
+    own: Option<&'a [Point; 2]>,
     salt: &'a [u8; 32],
 }
 
@@ -363,6 +367,12 @@ fn split(half: &Scalar, entropy: &mut dyn halfkey_envelope::entropy::Entropy) ->
             return [first, second];
         }
     }
+}
+
+/// The points of a split, of the half with this point: the second is what is left of it, as the second scalar is.
+fn split_points(split: &[Scalar; 2], half: &Point) -> Result<[Point; 2]> {
+    let first = Point::of(&split[0]);
+    Ok([first, half.sub(&first)?])
 }
 
 /// Associated data of a sealed sub-share: session, dealer, recipient.

@@ -58,11 +58,12 @@ pub fn ack(
     if identity.public() != signer(reshare, claim.role)? {
         return Err(Error::InvalidContext);
     }
-    if half.curve() != transcript.pair.curve() || half.point() != transcript.pair.point_of(claim.role) {
+    let point = transcript.pair.point_of(claim.role);
+    if half.curve() != point.curve() || half.point() != point {
         return Err(Error::ShareMismatch);
     }
     let context = proof_context(transcript, claim.role);
-    let proof = proof::prove(&statement(reshare, &context, claim.nonce)?, half, entropy)?;
+    let proof = proof::prove_for(&statement(reshare, &context, claim.nonce)?, half, &point, entropy)?;
     let signature = with_signed(transcript, claim, |parts| Ok(identity.sign(SIGNATURE, parts)))?;
     let ack = Ack { role: claim.role.code(), signature: signature.into(), proof: proof.into() };
     message(Step::Ack, transcript.sid(), &ack)

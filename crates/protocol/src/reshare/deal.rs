@@ -11,7 +11,7 @@ use minicbor::{
 
 use super::{
     COMMIT_SIGNATURE, Commit, DEAL_SIGNATURE, Deal, HPKE_INFO, OPEN_SIGNATURE, Open, Opening, Points, Reshare, Session,
-    Transcript, commitment, open_parts, seal_aad, split, unseal,
+    Transcript, commitment, open_parts, seal_aad, split, split_points, unseal,
 };
 use crate::{
     error::{Error, Result},
@@ -19,6 +19,7 @@ use crate::{
     half::Half,
     identity::{DeviceKey, Signs},
     pair::Role,
+    point::Point,
     wire::{Kept, Step, message, parse, parse_any},
 };
 
@@ -30,7 +31,9 @@ pub struct Dealer {
     commitment: [u8; 32],
     salt: [u8; 32],
     split: [Scalar; 2],
+    points: [Point; 2],
     hpke: SecretKey,
+    hpke_public: [u8; 32],
 }
 
 /// P1 after it accepted the deal.
@@ -61,20 +64,22 @@ impl Dealer {
         if device.public() != reshare.ceremony.device.identity {
             return Err(Error::InvalidContext);
         }
-        let reshare = reshare.with_device_key(hpke.public_key().as_bytes())?;
+        let hpke_public = *hpke.public_key().as_bytes();
+        let reshare = reshare.with_device_key(&hpke_public)?;
         let context = reshare.context()?;
         let split = split(half.scalar(), entropy);
         let (nonce, salt) = (*random::<32>(entropy), *random::<32>(entropy));
-        let commitment = commitment(&context, &Points::of(&split), &salt);
+        let points = split_points(&split, &reshare.old.client_point())?;
+        let commitment = commitment(&context, &Points::of(&points), &salt);
         let signature = device.sign(COMMIT_SIGNATURE, &[&context, &nonce, &commitment]);
         let commit = Commit {
             nonce: nonce.into(),
             commitment: commitment.into(),
-            hpke: (*hpke.public_key().as_bytes()).into(),
+            hpke: hpke_public.into(),
             signature: signature.into(),
         };
         let bytes = message(Step::Commit, &context, &commit)?;
-        Ok((Self { reshare, context, nonce, commitment, salt, split, hpke }, bytes))
+        Ok((Self { reshare, context, nonce, commitment, salt, split, points, hpke, hpke_public }, bytes))
     }
 
     /// Step 3, after all the checks of step 4 on P2's deal.
@@ -86,12 +91,15 @@ impl Dealer {
             return Err(Error::InvalidContext);
         }
         let deal: Deal = parse(Step::Deal, &self.context, deal)?;
-        let client_points = Points::of(&self.split);
+        let client_points = Points::of(&self.points);
         let session = self.session(&deal);
-        let accepted = self.reshare.accept(
-            &session,
-            &Opening { peer_signature: deal.signature.as_slice(), client_points: &client_points, salt: &self.salt },
-        )?;
+        let opening = Opening {
+            peer_signature: deal.signature.as_slice(),
+            client_points: &client_points,
+            own: Some(&self.points),
+            salt: &self.salt,
+        };
+        let accepted = self.reshare.accept(&session, &opening)?;
         let sid = *accepted.transcript.sid();
         let curve = self.reshare.ceremony.curve;
         let from_peer = unseal(&self.hpke, &sid, Role::Peer, Role::Client, curve, &deal.sealed_client)?;
@@ -122,7 +130,7 @@ impl Dealer {
         let mut open = Open {
             client_nonce: self.nonce.into(),
             commitment: self.commitment.into(),
-            hpke: (*self.hpke.public_key().as_bytes()).into(),
+            hpke: self.hpke_public.into(),
             peer_nonce: deal.nonce,
             peer_points: deal.points,
             peer_signature: deal.signature,
@@ -174,7 +182,8 @@ pub fn deal(
     reshare.ceremony.device.identity.verify(COMMIT_SIGNATURE, &signed, commit.signature.as_slice())?;
 
     let split = split(half.scalar(), entropy);
-    let (points, nonce) = (Points::of(&split), *random::<32>(entropy));
+    let points = Points::of(&split_points(&split, &reshare.old.peer_point())?);
+    let nonce = *random::<32>(entropy);
     let sid = Session {
         context,
         client_nonce: &commit.nonce,

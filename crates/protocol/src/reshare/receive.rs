@@ -61,6 +61,7 @@ fn accept(reshare: &Reshare, bytes: &[u8]) -> Result<(Open, Accepted)> {
     let opening = Opening {
         peer_signature: open.peer_signature.as_slice(),
         client_points: &open.client_points,
+        own: None,
         salt: &open.salt,
     };
     let accepted = reshare.accept(&session, &opening)?;

@@ -98,7 +98,7 @@ impl Setting {
         let mine = self.client.share().scalar();
         let for_peer = choose(mine, &seen);
         let split = [mine.sub(&for_peer).unwrap(), for_peer];
-        let (points, salt) = (Points::of(&split), [4; 32]);
+        let (points, salt) = (Points::of(&split.each_ref().map(Point::of)), [4; 32]);
         let committed = if recommit { commitment(&context, &points, &salt) } else { *commit.commitment };
         let sid = session(&committed);
         let key = self.reshare.recipient_key().unwrap();
@@ -172,7 +172,8 @@ fn t06_a_pair_equal_to_the_old_one_is_refused() {
     let random = Scalar::random(Curve::Ed25519, &mut setting.entropy);
     let client = [mine.sub(&random).unwrap(), random.duplicate()];
     let peer = [random.duplicate(), theirs.sub(&random).unwrap()];
-    let (client_points, peer_points, salt) = (Points::of(&client), Points::of(&peer), [5; 32]);
+    let (client_points, peer_points, salt) =
+        (Points::of(&client.each_ref().map(Point::of)), Points::of(&peer.each_ref().map(Point::of)), [5; 32]);
     let context = [6; 32];
     let committed = commitment(&context, &client_points, &salt);
     let session = Session {
@@ -183,7 +184,7 @@ fn t06_a_pair_equal_to_the_old_one_is_refused() {
         peer_points: &peer_points,
     };
     let signature = setting.server.sign(DEAL_SIGNATURE, &[&session.sid()]);
-    let opening = Opening { peer_signature: &signature, client_points: &client_points, salt: &salt };
+    let opening = Opening { peer_signature: &signature, client_points: &client_points, own: None, salt: &salt };
     assert_eq!(setting.reshare.accept(&session, &opening).err(), Some(Error::ShareMismatch));
 }
 
@@ -202,7 +203,7 @@ fn t13_points_that_do_not_add_up_to_the_dealers_half_are_refused() {
     let rogue = Scalar::random(Curve::Secp256k1, &mut setting.entropy);
     let split = split(&rogue, &mut setting.entropy);
     let half = [setting.client.public().client_point(), setting.client.public().peer_point()];
-    assert_eq!(Points::of(&split).of_half(&half[0]), Err(Error::ShareMismatch));
+    assert_eq!(Points::of(&split.each_ref().map(Point::of)).of_half(&half[0]), Err(Error::ShareMismatch));
     let foreign = SigningShare::wrap(rogue);
     let e = &mut setting.entropy;
     let hpke = SecretKey::generate(e);
