@@ -38,15 +38,30 @@ pub fn to_secret_vec<T: Encode<()> + ?Sized>(value: &T) -> Zeroizing<Vec<u8>> {
 /// Decodes `bytes`, and only if they are exactly what [`to_vec`] gives for the value in them.
 pub fn from_slice<'b, T: Decode<'b, ()> + Encode<()>>(bytes: &'b [u8]) -> Result<T, Error> {
     let value: T = Decoder::new(bytes).decode().map_err(|_| Error::Malformed)?;
-    if *to_secret_vec(&value) == bytes { Ok(value) } else { Err(Error::NotCanonical) }
+    let mut rest = Rest(Some(bytes));
+    encode_into(&value, &mut rest);
+    if rest.0.is_some_and(<[u8]>::is_empty) { Ok(value) } else { Err(Error::NotCanonical) }
 }
 
-#[allow(clippy::expect_used, reason = "both writers are infallible and no `Encode` of the project returns an error")]
+#[allow(clippy::expect_used, reason = "all writers are infallible and no `Encode` of the project returns an error")]
 fn encode_into<T: Encode<()> + ?Sized, W: Write>(value: &T, out: &mut W)
 where
     W::Error: core::fmt::Debug,
 {
     Encoder::new(out).encode(value).expect("encoding to memory cannot fail");
+}
+
+/// What of the expected bytes is still to be written; `None` once others were. Nothing is copied: messages of 82 KB are
+/// compared here, and there is nothing to wipe.
+struct Rest<'a>(Option<&'a [u8]>);
+
+impl Write for Rest<'_> {
+    type Error = core::convert::Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+        self.0 = self.0.and_then(|rest| rest.strip_prefix(bytes));
+        Ok(())
+    }
 }
 
 /// A buffer that wipes the old allocation when it grows; `Vec` alone would leave copies behind.
