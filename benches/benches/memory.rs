@@ -6,7 +6,10 @@
 use std::process::ExitCode;
 
 use halfkey_api::route;
-use halfkey_benches::deployment::{self, Deployment, memory};
+use halfkey_benches::{
+    deployment::{self, Deployment, memory},
+    table::verdict,
+};
 use halfkey_client::{BackupMethod, Password, PasswordKind};
 
 const AT_REST_MB: f64 = 50.0;
@@ -53,7 +56,7 @@ fn print(when: &str, deployment: &Deployment, target: Option<f64>) -> bool {
     let keepers = ["keeper", "guesskeeper"].map(|kind| (kind, memory(deployment.keeper(kind)), None));
     let met = target.is_none_or(|target| server.now < target);
     for (process, memory, target) in [("server", server, target)].into_iter().chain(keepers) {
-        let target = target.map_or("-".to_owned(), |mb| format!("< {mb}{}", if met { "" } else { " **missed**" }));
+        let target = target.map_or("-".to_owned(), |mb| format!("< {mb} {}", verdict(!met)));
         println!("| {when} | {process} | {:.1} | {:.1} | {:.1} | {target} |", memory.now, memory.own, memory.most);
     }
     met

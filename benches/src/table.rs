@@ -39,16 +39,19 @@ impl Row {
     }
 }
 
+/// How a measured value stands to its target, as both tables print it.
+#[must_use]
+pub fn verdict(missed: bool) -> &'static str {
+    if missed { "**FAIL**" } else { "PASS" }
+}
+
 /// Prints the rows.
 pub fn print(rows: &[Row]) {
     println!("| what | runs | CPU ms | × floor | target | device ms | server ms | custodian ms | keeper ms |");
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     for row in rows {
-        let target = match row.target {
-            Some(target) if row.misses() => format!("≤ {target} **missed**"),
-            Some(target) => format!("≤ {target}"),
-            None => "-".to_owned(),
-        };
+        let target =
+            row.target.map_or_else(|| "-".to_owned(), |target| format!("≤ {target} {}", verdict(row.misses())));
         let parties = ["device", "server", "custodian", "guesskeeper"].map(|party| row.of(party)).join(" | ");
         println!("| {} | {} | {:.3} | {:.1} | {target} | {parties} |", row.name, row.runs.len(), row.ms(), row.ratio());
     }
