@@ -142,8 +142,9 @@ impl Scene {
             messages: Vec::new(),
         };
         let stage = scene.stage().await?;
+        let before = stage.device().wire.exchanges().len();
         verb.run(&stage.device().app, scene.wallet.as_ref()).await?;
-        let exchanges: Vec<Exchange> = stage.device().wire.exchanges();
+        let exchanges: Vec<Exchange> = stage.device().wire.exchanges().split_off(before);
         drop(stage);
         for (number, exchange) in exchanges.into_iter().enumerate() {
             scene.messages.push((number, Side::Request, exchange.name.clone()));
@@ -156,7 +157,12 @@ impl Scene {
         let deployment = Deployment::from_snapshot(&self.snapshot)?;
         let phone = Phone::restored(&deployment, &self.client, &self.phone).await?;
         let tablet = Phone::restored(&deployment, &self.client, &self.tablet).await?;
-        Ok(Stage { scene: self, deployment, phone, tablet })
+        let stage = Stage { scene: self, deployment, phone, tablet };
+        if self.verb == Verb::Sign {
+            // The start may have forgotten the session that was opened ahead; every signature after this one has one.
+            self.verb.run(&stage.device().app, self.wallet.as_ref()).await?;
+        }
+        Ok(stage)
     }
 
     /// Kills at one message, starts again, and looks at what is left.

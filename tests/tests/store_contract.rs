@@ -171,6 +171,7 @@ contract! {
     kept::t15_racing_takers_of_one_state_get_it_once;
     kept::the_same_device_takes_its_session_over;
     kept::t22_session_flooding_is_bounded;
+    kept::t15_a_session_opened_ahead_is_replaced_and_taken_once;
     kept::an_edited_or_swapped_row_does_not_open;
     kept::t15_a_restart_forgets_every_session;
     restore::a_half_opens_in_its_own_row_alone;

@@ -17,6 +17,14 @@
 //! | | 4 | test signature 1 | test signature 1 | |
 //! | | 5 | secp256k1: test signature 2; both: proof of the new half | last message | pairs Active, recovery Completed |
 //!
+//! The session of a secp256k1 signature is opened by the server's half of its id, n_S. Step 0 asks for it; but the last
+//! answer of every ceremony that leaves a secp256k1 pair ready (CreateWallet 3, Sign 2, Recover 5) opens the session of
+//! this device's **next** signature already: its `session`, `resume` and `nonce` are those that a step 0 would have
+//! given, and the next signature begins with step 1. There is one such session for a device; a newer one replaces it, it
+//! is used once, waits 7 days at most, and a start of the server may forget it. A device removes it from its store before
+//! it uses it, and on `CEREMONY_MISMATCH` in step 1 it begins again with step 0 and fresh bytes of its own. An answer
+//! without these fields opens nothing.
+//!
 //! A retry of a step whose answer was lost starts a new session at step 1 (PROTOCOL.md 4.7).
 //!
 //! What both sides put into the context of a ceremony (`protocol::context::Ceremony`), each from its own records:
@@ -24,14 +32,14 @@
 //! | op | old pair | new pair | generation | n_S | keys beside the device's and the server's |
 //! |---|---|---|---|---|---|
 //! | CreateWallet | none | [`PendingWallet::pair_id`] | of the pending wallet | of [`WalletsBegun`] | none |
-//! | Sign | the signing pair | none | of that pair | secp256k1: of step 0; ed25519: zeros | none |
+//! | Sign | the signing pair | none | of that pair | secp256k1: of the answer that opened the session; ed25519: zeros | none |
 //! | Backup | the signing pair | the pending backup pair | of [`BackupBegun`] | of [`BackupBegun`] | the custodian's |
 //! | Recover | the backup pair | the pending signing pair | of the pending pair | of [`Recovery`] | the custodian's |
 //!
 //! The server's and the custodian's keys are both those of the descriptor, identity and HPKE. The device's HPKE key is
 //! left empty: `reshare` makes one per curve and takes it from the device's signed message. The test signature of a
 //! recovery is made under the same context. FROST needs no jointly random id, so ed25519 signs in one round trip; the
-//! oblivious transfers of secp256k1 do (PROTOCOL.md 2 trap 6), and step 0 can be asked for before there is a payload.
+//! oblivious transfers of secp256k1 do (PROTOCOL.md 2 trap 6), and n_S is there before there is a payload.
 //!
 //! Proofs of a half read back from the device's store (`CreateWallet` step 3, `Recover` step 5) have the purpose
 //! `Create`, the context [`crate::context::stored_half`] over n_S, the new pair, and as the verifier's nonce the one in
@@ -157,7 +165,7 @@ pub struct CeremonyAnswer {
     /// The step that was answered.
     #[n(2)]
     pub step: u8,
-    /// To be returned in the next step; absent when the ceremony is over.
+    /// To be returned in the next step; absent when the ceremony is over and opens no session for the next signature.
     #[n(3)]
     pub resume: Option<ByteArray<32>>,
     /// A fresh nonce of the server for the device's next proofs, where the table above names one.

@@ -58,14 +58,27 @@ impl<'a> Call<'a> {
         serde_json::from_slice(&answer).map_err(|_| Error::PeerMisbehaved { what: "answer" })
     }
 
-    /// Sends, and gives the answer's bytes. A token that the server does not know any more is replaced once: nothing
-    /// was done under it.
+    /// Sends, and gives the answer's bytes.
     pub(crate) async fn send(self) -> Result<Vec<u8>> {
-        let token = self.port.token().await?;
-        let refused = match self.attempt(&token).await {
-            Err(Error::SignInAgain) => token,
-            other => return other,
-        };
+        accept(self.exchange().await?)
+    }
+
+    /// As [`Self::send`]; `None` if the server refused with this `id`.
+    pub(crate) async fn send_unless(self, id: ErrorId) -> Result<Option<Vec<u8>>> {
+        let response = self.exchange().await?;
+        if refused_with(&response).is_some_and(|refused| refused == id.as_str()) {
+            return Ok(None);
+        }
+        accept(response).map(Some)
+    }
+
+    /// A token that the server does not know any more is replaced once: nothing was done under it.
+    async fn exchange(self) -> Result<Response> {
+        let refused = self.port.token().await?;
+        let response = self.attempt(&refused).await?;
+        if !wants_another_token(&response) {
+            return Ok(response);
+        }
         self.port.token_invalidated().await?;
         let token = self.port.token().await?;
         if token == refused {
@@ -74,7 +87,7 @@ impl<'a> Call<'a> {
         self.attempt(&token).await
     }
 
-    async fn attempt(&self, token: &Zeroizing<String>) -> Result<Vec<u8>> {
+    async fn attempt(&self, token: &Zeroizing<String>) -> Result<Response> {
         let mut headers = vec![
             ("authorization".to_owned(), format!("Bearer {}", token.as_str())),
             ("accept".to_owned(), self.media_type.to_owned()),
@@ -86,8 +99,7 @@ impl<'a> Call<'a> {
             self.sign(key, &mut headers).await?;
         }
         let url = format!("{}{}", self.port.setting.deployment.server_url(), self.path);
-        let response = self.port.http(Request { method: self.method, url, headers, body: self.body.clone() }).await?;
-        accept(response)
+        self.port.http(Request { method: self.method, url, headers, body: self.body.clone() }).await
     }
 
     async fn sign(&self, key: &DeviceKey, headers: &mut Vec<(String, String)>) -> Result<()> {
@@ -111,6 +123,18 @@ fn accept(response: Response) -> Result<Vec<u8>> {
         200..=299 => Ok(response.body),
         status => Err(refusal(status, &response.body)),
     }
+}
+
+/// The id in the body of a refusal.
+fn refused_with(response: &Response) -> Option<String> {
+    let refused = !matches!(response.status, 200..=299);
+    let refusal = refused.then(|| serde_json::from_slice::<Refusal>(&response.body).ok())??;
+    Some(refusal.error.id)
+}
+
+fn wants_another_token(response: &Response) -> bool {
+    let known = refused_with(response).and_then(|id| ErrorId::ALL.iter().find(|known| known.as_str() == id));
+    known.is_some_and(|id| matches!(advice(*id, ErrorDetails::default()), Error::SignInAgain))
 }
 
 /// An error body as any version of the server may write it.

@@ -3,6 +3,7 @@
 use halfkey_api::{
     ceremony::{ANSWER, CeremonyAnswer, CeremonyRequest, INFO, MEDIA_TYPE, Op, Part, VERSION},
     context::{ceremony_aad, stored_half},
+    error::ErrorId,
     route,
 };
 use halfkey_envelope::{
@@ -18,6 +19,7 @@ use minicbor::bytes::{ByteArray, ByteVec};
 
 use crate::{
     call::Call,
+    device::Ahead,
     error::{Error, Result},
     port::Port,
 };
@@ -46,6 +48,11 @@ impl<'a> Session<'a> {
         Self { port, client, key, op, subject, payload: None, next: None }
     }
 
+    /// Goes on in a session that was opened ahead.
+    pub(crate) fn go_on(&mut self, ahead: &Ahead) {
+        self.next = Some((ahead.session, *ahead.resume));
+    }
+
     /// What is to be signed, in every step from 1 on.
     pub(crate) fn payload(&mut self, payload: Vec<u8>) {
         self.payload = Some(payload);
@@ -58,6 +65,27 @@ impl<'a> Session<'a> {
         nonce: Option<[u8; 32]>,
         parts: Vec<(Curve, Vec<u8>)>,
     ) -> Result<CeremonyAnswer> {
+        let (call, key) = self.request(step, nonce, parts)?;
+        self.answer(step, &key, &call.send().await?)
+    }
+
+    /// As [`Self::step`]; `None` if the server does not know the session, or not any more.
+    pub(crate) async fn step_if_known(
+        &mut self,
+        step: u8,
+        parts: Vec<(Curve, Vec<u8>)>,
+    ) -> Result<Option<CeremonyAnswer>> {
+        let (call, key) = self.request(step, None, parts)?;
+        let sealed = call.send_unless(ErrorId::CeremonyMismatch).await?;
+        sealed.map(|sealed| self.answer(step, &key, &sealed)).transpose()
+    }
+
+    fn request(
+        &mut self,
+        step: u8,
+        nonce: Option<[u8; 32]>,
+        parts: Vec<(Curve, Vec<u8>)>,
+    ) -> Result<(Call<'a>, hpke::AnswerKey)> {
         let part = |(curve, bytes)| Part { curve, bytes: ByteVec::from(bytes) };
         let (session, resume) = self.next.take().unzip();
         let request = CeremonyRequest {
@@ -71,7 +99,23 @@ impl<'a> Session<'a> {
             payload: self.payload.clone().filter(|_| step > 0).map(ByteVec::from),
             parts: parts.into_iter().map(part).collect(),
         };
-        let answer = self.exchange(&cbor::to_secret_vec(&request)).await?;
+        let deployment = &self.port.setting.deployment;
+        let aad = ceremony_aad(deployment.id(), self.client, &self.key.public().to_bytes());
+        let request = cbor::to_secret_vec(&request);
+        let (body, answer_key) =
+            hpke::Request::seal(&deployment.server_hpke(), INFO, &aad, &request, &mut self.port.entropy())
+                .map_err(|_| Error::InvalidDescriptor)?;
+        let call = Call::new(self.port, "POST", route::CEREMONIES.to_owned()).signed(self.key);
+        Ok((call.bytes(MEDIA_TYPE, body), answer_key))
+    }
+
+    fn answer(&mut self, step: u8, key: &hpke::AnswerKey, sealed: &[u8]) -> Result<CeremonyAnswer> {
+        // Only who opened the request can have sealed the answer: the pinned server.
+        let opened = key.open_answer(ANSWER, sealed).map_err(|_| Error::PeerMisbehaved { what: "answer" })?;
+        let answer: CeremonyAnswer = cbor::from_slice(&opened).map_err(|_| Error::PeerMisbehaved { what: "answer" })?;
+        if answer.version != VERSION {
+            return Err(Error::UpgradeRequired);
+        }
         // Each answer names the session of the next step; that it answers this request, its seal has shown.
         if answer.step != step {
             return Err(Error::PeerMisbehaved { what: "step" });
@@ -79,20 +123,11 @@ impl<'a> Session<'a> {
         self.next = answer.resume.as_ref().map(|resume| (answer.session, **resume));
         Ok(answer)
     }
+}
 
-    async fn exchange(&self, request: &[u8]) -> Result<CeremonyAnswer> {
-        let deployment = &self.port.setting.deployment;
-        let aad = ceremony_aad(deployment.id(), self.client, &self.key.public().to_bytes());
-        let (body, answer_key) =
-            hpke::Request::seal(&deployment.server_hpke(), INFO, &aad, request, &mut self.port.entropy())
-                .map_err(|_| Error::InvalidDescriptor)?;
-        let call = Call::new(self.port, "POST", route::CEREMONIES.to_owned()).signed(self.key);
-        let sealed = call.bytes(MEDIA_TYPE, body).send().await?;
-        // Only who opened the request can have sealed the answer: the pinned server.
-        let opened = answer_key.open_answer(ANSWER, &sealed).map_err(|_| Error::PeerMisbehaved { what: "answer" })?;
-        let answer: CeremonyAnswer = cbor::from_slice(&opened).map_err(|_| Error::PeerMisbehaved { what: "answer" })?;
-        if answer.version == VERSION { Ok(answer) } else { Err(Error::UpgradeRequired) }
-    }
+/// The session of the next signature by `pair`, if this last answer opened it.
+pub(crate) fn ahead(pair: PairId, last: &CeremonyAnswer) -> Option<Ahead> {
+    Some(Ahead { pair, session: last.session, resume: last.resume?, nonce: last.nonce? })
 }
 
 /// The part of one curve, which must be there.

@@ -58,9 +58,10 @@ pub(crate) async fn create_wallet(port: &Port) -> Result<Addresses> {
         client: device.client,
         backups: Vec::new(),
         underway: Some(Underway::Create),
+        ahead: None,
     };
     device::save(port, BlobSlot::Pending, &stored).await?;
-    let stored = device::load(port, BlobSlot::Pending).await?.ok_or(Error::Internal)?;
+    let mut stored = device::load(port, BlobSlot::Pending).await?.ok_or(Error::Internal)?;
     let mut proofs = Vec::new();
     for wallet in &begun.wallets {
         let party = stored.share(wallet.curve)?.party()?;
@@ -76,7 +77,8 @@ pub(crate) async fn create_wallet(port: &Port) -> Result<Addresses> {
         proofs.push((wallet.curve, proof));
     }
     port.part_done();
-    session.step(3, None, proofs).await?;
+    let answer = session.step(3, None, proofs).await?;
+    stored.ahead = ceremony::ahead(stored.share(Curve::Secp256k1)?.pair, &answer);
     let addresses = status::addresses_of(port, &stored)?;
     device::promote(port, stored).await?;
     port.all_done().await?;

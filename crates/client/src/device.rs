@@ -6,7 +6,7 @@
 use halfkey_envelope::{
     cbor,
     entropy::Entropy,
-    id::{BackupId, ClientId, DeploymentId, DeviceId, PairId, RecoveryId, WalletId},
+    id::{BackupId, ClientId, DeploymentId, DeviceId, PairId, RecoveryId, SessionId, WalletId},
     seal::{Magic, OpenError, SealKey, Sealed, seal},
     wallet::{Curve, Method},
 };
@@ -70,6 +70,24 @@ pub(crate) struct KnownBackup {
     pub(crate) digest: ByteArray<32>,
 }
 
+/// The session of the next secp256k1 signature, as the server opened it ahead (`api::ceremony`). Used once: it is removed
+/// from the store before it is.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Ahead {
+    /// The pair that it signs with.
+    #[n(0)]
+    pub(crate) pair: PairId,
+    #[n(1)]
+    pub(crate) session: SessionId,
+    /// What the server's kept state opens with.
+    #[n(2)]
+    pub(crate) resume: ByteArray<32>,
+    /// n_S.
+    #[n(3)]
+    pub(crate) nonce: ByteArray<32>,
+}
+
 /// What was going on when this was written.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) enum Underway {
@@ -96,6 +114,8 @@ pub(crate) struct Device {
     pub(crate) shares: Vec<Share>,
     pub(crate) backups: Vec<KnownBackup>,
     pub(crate) underway: Option<Underway>,
+    /// In the current slot only.
+    pub(crate) ahead: Option<Ahead>,
 }
 
 impl Device {
@@ -108,6 +128,7 @@ impl Device {
             shares: Vec::new(),
             backups: Vec::new(),
             underway: Some(underway),
+            ahead: None,
         }
     }
 
@@ -145,6 +166,7 @@ impl Device {
             shares: self.shares.iter().map(share).collect(),
             backups: self.backups.clone(),
             underway: self.underway.clone(),
+            ahead: self.ahead.clone(),
         })
     }
 
@@ -179,6 +201,7 @@ impl Device {
             shares: wire.shares.into_iter().map(share).collect(),
             backups: wire.backups,
             underway: wire.underway,
+            ahead: wire.ahead,
         })
     }
 }
@@ -220,6 +243,8 @@ struct Wire<'a> {
     underway: Option<Underway>,
     #[cbor(n(8), with = "optional_secret_bytes", has_nil)]
     one_time: Option<Zeroizing<Vec<u8>>>,
+    #[n(9)]
+    ahead: Option<Ahead>,
 }
 
 #[derive(Encode, Decode)]
@@ -421,6 +446,37 @@ async fn change_current(port: &Port, change: impl FnOnce(&mut Device) + Send) ->
     save(port, BlobSlot::Current, &device).await
 }
 
+/// This device, and the session that was opened ahead for its next secp256k1 signature, if there is one. The store has
+/// forgotten it when this returns; what cannot be removed there is not used.
+pub(crate) async fn take_ahead(port: &Port) -> Result<(Device, Option<Ahead>)> {
+    port.hold_store().await?;
+    let result = take_ahead_held(port).await;
+    port.release_store().await?;
+    result
+}
+
+async fn take_ahead_held(port: &Port) -> Result<(Device, Option<Ahead>)> {
+    let mut device = current(port).await?;
+    let Some(ahead) = device.ahead.take() else { return Ok((device, None)) };
+    match save(port, BlobSlot::Current, &device).await {
+        Ok(()) => {}
+        Err(Error::Storage(_)) => return Ok((device, None)),
+        Err(other) => return Err(other),
+    }
+    let pair = device.share(Curve::Secp256k1)?.pair;
+    Ok((device, Some(ahead).filter(|ahead| ahead.pair == pair)))
+}
+
+/// Keeps the session of the next signature, unless the share has become another one.
+pub(crate) async fn keep_ahead(port: &Port, ahead: Ahead) -> Result<()> {
+    update(port, |device| {
+        if device.shares.iter().any(|share| share.pair == ahead.pair && !share.banned) {
+            device.ahead = Some(ahead);
+        }
+    })
+    .await
+}
+
 /// The pending slot becomes current: written first, and only then emptied there.
 pub(crate) async fn promote(port: &Port, mut device: Device) -> Result<()> {
     device.underway = None;
@@ -471,6 +527,16 @@ mod tests {
             shares: Curve::ALL.into_iter().map(|curve| share(curve, &mut entropy)).collect(),
             backups: vec![known(6, Method::Password), known(7, Method::RecoveryCode)],
             underway: Some(Underway::Backup(known(8, Method::Password))),
+            ahead: None,
+        }
+    }
+
+    fn sample_ahead() -> Ahead {
+        Ahead {
+            pair: PairId::from_bytes([0x11; 16]),
+            session: SessionId::from_bytes([0x21; 16]),
+            resume: [0x31; 32].into(),
+            nonce: [0x41; 32].into(),
         }
     }
 
@@ -492,14 +558,29 @@ mod tests {
         }
     }
 
+    fn golden(name: &str) -> Vec<u8> {
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+        let bytes = std::fs::read(golden.join(name)).unwrap();
+        let manifest = std::fs::read_to_string(golden.join("MANIFEST.sha256")).unwrap();
+        let line = format!("{}  {name}", hex::encode(sha256(&bytes)));
+        assert!(manifest.lines().any(|have| have == line), "{name}: not the file that the manifest lists");
+        bytes
+    }
+
     #[test]
     fn the_blob_of_the_first_release_opens_for_ever() {
-        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
-        let bytes = std::fs::read(golden.join("device-v1.bin")).unwrap();
-        let manifest = std::fs::read_to_string(golden.join("MANIFEST.sha256")).unwrap();
-        let line = format!("{}  device-v1.bin", hex::encode(sha256(&bytes)));
-        assert!(manifest.lines().any(|have| have == line), "not the file that the manifest lists");
-        assert_is_sample(&from_blob(&bytes, &key(), BlobSlot::Current, DEPLOYMENT).unwrap());
+        let device = from_blob(&golden("device-v1.bin"), &key(), BlobSlot::Current, DEPLOYMENT).unwrap();
+        assert_is_sample(&device);
+        assert!(device.ahead.is_none());
+    }
+
+    #[test]
+    fn a_session_that_was_opened_ahead_opens_for_ever() {
+        let device = from_blob(&golden("device-v1-ahead.bin"), &key(), BlobSlot::Current, DEPLOYMENT).unwrap();
+        assert_is_sample(&device);
+        assert!(device.ahead == Some(sample_ahead()));
+        let again = Device { ahead: Some(sample_ahead()), ..sample() }.to_bytes(DEPLOYMENT);
+        assert_eq!(device.to_bytes(DEPLOYMENT), again);
     }
 
     #[test]

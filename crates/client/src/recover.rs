@@ -35,7 +35,7 @@ use crate::{
     ceremony::{self, Session, part, peer},
     command::{Identity, Recovered, Recovering, RecoveryMethod},
     create,
-    device::{self, Device, Share, Underway},
+    device::{self, Ahead, Device, Share, Underway},
     error::{Error, Result, StorageReason},
     host::BlobSlot,
     opening::{self, Opened, OpenedHalf},
@@ -348,9 +348,9 @@ async fn reshare(port: &Port, device: Device, recovery: &Recovery, opened: &Open
     port.part_done();
 
     port.stage(Stage::StoringShare, None).await?;
-    let stored = store(port, &device, &curves).await?;
+    let mut stored = store(port, &device, &curves).await?;
     port.part_done();
-    check(port, &stored, &curves, &nonce, &mut session).await?;
+    stored.ahead = check(port, &stored, &curves, &nonce, &mut session).await?;
     Ok(stored)
 }
 
@@ -435,19 +435,21 @@ async fn store(port: &Port, device: &Device, curves: &[Curving]) -> Result<Devic
         shares: curves.iter().map(share).collect::<Result<_>>()?,
         backups: device.backups.clone(),
         underway: device.underway.clone(),
+        ahead: None,
     };
     device::save(port, BlobSlot::Pending, &stored).await?;
     device::load(port, BlobSlot::Pending).await?.ok_or(Error::Storage(StorageReason::Damaged))
 }
 
-/// Steps 4 and 5: a test signature on every curve from the stored shares, and the proofs of them.
+/// Steps 4 and 5: a test signature on every curve from the stored shares, and the proofs of them. The last answer opens
+/// the session of the first signature.
 async fn check(
     port: &Port,
     stored: &Device,
     curves: &[Curving],
     nonce: &[u8; 32],
     session: &mut Session<'_>,
-) -> Result<()> {
+) -> Result<Option<Ahead>> {
     let (mut signing, mut requests) = (Vec::new(), Vec::new());
     for curving in curves {
         let curve = curving.pair.curve;
@@ -479,5 +481,5 @@ async fn check(
     let answer = session.step(5, None, requests).await?;
     let last = last.ok_or(Error::Internal)?;
     last.finish(part(&answer, Curve::Secp256k1)?).map_err(peer)?;
-    Ok(())
+    Ok(ceremony::ahead(stored.share(Curve::Secp256k1)?.pair, &answer))
 }

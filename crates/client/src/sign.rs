@@ -14,7 +14,7 @@ use halfkey_protocol::{
 use crate::{
     ceremony::{self, Session, part, peer},
     command::SignOutcome,
-    device::{self, Device},
+    device::{self, Ahead, Device},
     error::{Error, Result},
     port::Port,
     progress::Stage,
@@ -36,7 +36,10 @@ async fn sign_allowed(port: &Port, payload: Payload, allowed: Capabilities) -> R
     port.begin(3);
     let curve = payload.curve();
     port.stage(Stage::ReadingShare, Some(curve)).await?;
-    let device = device::current(port).await?;
+    let (device, ahead) = match curve {
+        Curve::Secp256k1 => device::take_ahead(port).await?,
+        Curve::Ed25519 => (device::current(port).await?, None),
+    };
     let share = device.share(curve)?;
     if share.banned {
         return Err(Error::Banned);
@@ -47,14 +50,24 @@ async fn sign_allowed(port: &Port, payload: Payload, allowed: Capabilities) -> R
     port.part_done();
 
     port.stage(Stage::Signing, Some(curve)).await?;
-    let result = run(port, &device, &party, &message, &payload).await;
-    let signature = match result {
+    let run = async |ahead| run(port, &device, &party, &message, &payload, ahead).await;
+    let result = match run(ahead).await {
+        // Used, replaced or expired: nothing was computed in it, so another session is begun, with a nonce of its own.
+        Ok(None) => run(None).await,
+        other => other,
+    };
+    let (signature, ahead) = match result {
         Err(Failure::Cheated) => return Err(ban(port, curve).await),
         Err(Failure::Other(error)) => return Err(error),
-        Ok(signature) => signature,
+        Ok(None) => return Err(Error::Internal),
+        Ok(Some(signed)) => signed,
     };
     let signed = signing::finish(&payload, &key, allowed, &as_chain(&signature));
     let signed = signed.map_err(|_| Error::PeerMisbehaved { what: "SIGNATURE_INVALID" })?;
+    if let Some(ahead) = ahead {
+        // The signature is made; a store that fails now costs the next one a round trip.
+        let _ = device::keep_ahead(port, ahead).await;
+    }
     port.all_done().await?;
     let recovery_id = match signature {
         Signature::Ecdsa { recovery_id, .. } => Some(recovery_id),
@@ -92,13 +105,17 @@ impl From<halfkey_protocol::Error> for Failure {
     }
 }
 
+/// A signature and the session of the next one; `None` if the server does not know the session that was opened ahead.
+type Signed = Option<(Signature, Option<Ahead>)>;
+
 async fn run(
     port: &Port,
     device: &Device,
     party: &SigningParty,
     message: &Message,
     payload: &Payload,
-) -> core::result::Result<Signature, Failure> {
+    ahead: Option<Ahead>,
+) -> core::result::Result<Signed, Failure> {
     let curve = payload.curve();
     let share = device.share(curve)?;
     let op = halfkey_protocol::Op::Sign;
@@ -106,19 +123,28 @@ async fn run(
     context.old_pair = Some(share.pair);
     context.generation = share.generation;
     let mut session = Session::new(port, device.client, &device.key, Op::Sign, *share.pair.as_bytes());
-    if curve == Curve::Secp256k1 {
+    if let Some(ahead) = &ahead {
+        context.server_nonce = *ahead.nonce;
+        session.go_on(ahead);
+    } else if curve == Curve::Secp256k1 {
         context.server_nonce = ceremony::nonce(&session.step(0, None, Vec::new()).await?)?;
     }
     session.payload(payload.to_cbor());
     let path = DerivationPath::root();
     let (client, request) = Client::start(&context, party, message, &path, &mut port.entropy())?;
-    let answer = session.step(1, None, vec![(curve, request)]).await?;
+    let parts = vec![(curve, request)];
+    let answer = match ahead {
+        Some(_) => session.step_if_known(1, parts).await?,
+        None => Some(session.step(1, None, parts).await?),
+    };
+    let Some(answer) = answer else { return Ok(None) };
     port.part_done();
     match client.next(part(&answer, curve)?)? {
-        ClientStep::Done(signature) => Ok(signature),
+        ClientStep::Done(signature) => Ok(Some((signature, None))),
         ClientStep::Send { request, state } => {
             let answer = session.step(2, None, vec![(curve, request)]).await?;
-            Ok(state.finish(part(&answer, curve)?)?)
+            let signature = state.finish(part(&answer, curve)?)?;
+            Ok(Some((signature, ceremony::ahead(share.pair, &answer))))
         }
     }
 }

@@ -20,12 +20,17 @@ use crate::store::{
 
 /// How long a step may take: 60 seconds.
 pub const KEPT_LIFE_MS: u64 = 60 * 1000;
+/// How long a session may wait that was opened ahead of its first step: 7 days. What it keeps is the server's part of
+/// the session's id, which its device knows, and nothing that was computed from a share.
+pub const AHEAD_LIFE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// The longest state that is kept: both curves of a key generation are below a tenth of it.
 pub const MAX_KEPT: usize = 512 * 1024;
 
 const MAGIC: Magic = Magic(*b"HKK1");
 const KEY_TAG: &str = "halfkey/kept/v1/key";
-const MIGRATIONS: &[&str] = &[include_str!("kept/0001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("kept/0001.sql"), include_str!("kept/0002.sql")];
+/// The one seat of a device for a session that was opened ahead, beyond all others.
+const AHEAD_SEAT: u64 = u32::MAX as u64;
 
 /// The server's part of the key. All nodes and starts share it; a SQLite file of kept state is deleted at every start.
 pub struct KeptKey(Zeroizing<[u8; 32]>);
@@ -54,7 +59,7 @@ impl std::fmt::Debug for KeptKey {
 pub struct Caps {
     /// Sessions of one device key.
     pub per_device: u64,
-    /// Sessions of all devices together. Under a race of many nodes a few more.
+    /// Sessions of all devices together, without those opened ahead. Under a race of many nodes a few more.
     pub total: u64,
 }
 
@@ -128,6 +133,24 @@ pub struct Claim<'a> {
     pub subject: &'a [u8; 16],
 }
 
+/// How long a session waits for its next step.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// For a device that is in the middle of it.
+    Step,
+    /// For a device that may come with its first step some day.
+    Ahead,
+}
+
+impl Wait {
+    const fn life_ms(self) -> u64 {
+        match self {
+            Self::Step => KEPT_LIFE_MS,
+            Self::Ahead => AHEAD_LIFE_MS,
+        }
+    }
+}
+
 /// Kept state, cheap to share behind an `Arc`.
 pub struct Kept {
     pool: Pool,
@@ -166,15 +189,41 @@ impl Kept {
         entropy: &mut dyn Entropy,
         now_ms: u64,
     ) -> Result<Resume, Error> {
+        self.keep(row, state, Wait::Step, entropy, now_ms).await
+    }
+
+    /// Keeps the `state` of a session that was opened ahead, at most [`AHEAD_LIFE_MS`]. Each device has one, and a newer
+    /// one replaces it; it takes no room from the sessions that are going on.
+    ///
+    /// # Errors
+    /// The database's own trouble.
+    pub async fn put_ahead(
+        &self,
+        row: &KeptSession,
+        state: &[u8],
+        entropy: &mut dyn Entropy,
+        now_ms: u64,
+    ) -> Result<Resume, Error> {
+        self.keep(row, state, Wait::Ahead, entropy, now_ms).await
+    }
+
+    async fn keep(
+        &self,
+        row: &KeptSession,
+        state: &[u8],
+        wait: Wait,
+        entropy: &mut dyn Entropy,
+        now_ms: u64,
+    ) -> Result<Resume, Error> {
         if state.len() > MAX_KEPT {
             return Err(Error::Corrupt("a kept state that is too long"));
         }
-        let deadline_ms = now_ms.saturating_add(KEPT_LIFE_MS);
+        let deadline_ms = now_ms.saturating_add(wait.life_ms());
         let resume = Resume(random::<32>(entropy));
         let sealed = seal::seal(&self.seal_key(&resume), MAGIC, &header(row, deadline_ms), state, entropy);
         let mut tries = 0;
         loop {
-            match self.insert(row, &sealed, deadline_ms, now_ms).await {
+            match self.insert(row, &sealed, wait, now_ms).await {
                 // Another request of the same device took the same seat.
                 Err(Error::Conflict) if tries < 3 => tries += 1,
                 Err(Error::Conflict) => return Err(Error::Busy { retry_after_ms: 1_000 }),
@@ -183,13 +232,16 @@ impl Kept {
         }
     }
 
-    async fn insert(&self, row: &KeptSession, sealed: &[u8], deadline_ms: u64, now_ms: u64) -> Result<(), Error> {
+    async fn insert(&self, row: &KeptSession, sealed: &[u8], wait: Wait, now_ms: u64) -> Result<(), Error> {
         let mut tx = self.pool.begin().await?;
         sql("DELETE FROM kept WHERE deadline_ms <= $1").bind(now_ms).execute(&mut tx).await?;
         if let Some(slot) = &row.slot {
             make_room(&mut tx, slot, row).await?;
         }
-        let seat = self.seat(&mut tx, row, now_ms).await?;
+        let seat = match wait {
+            Wait::Step => self.seat(&mut tx, row, now_ms).await?,
+            Wait::Ahead => ahead_seat(&mut tx, row).await?,
+        };
         sql("INSERT INTO kept (session, client, device_key, seat, operation, step, subject, slot, generation, transcript, \
              deadline_ms, sealed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)")
         .bind(row.session)
@@ -202,7 +254,7 @@ impl Kept {
         .bind(row.slot.clone())
         .bind(row.generation)
         .bind(&row.transcript)
-        .bind(deadline_ms)
+        .bind(now_ms.saturating_add(wait.life_ms()))
         .bind(sealed)
         .execute(&mut tx)
         .await?;
@@ -212,10 +264,12 @@ impl Kept {
     /// The lowest free seat of the device. The unique index gives each seat to one session, so the cap holds under any
     /// race.
     async fn seat(&self, tx: &mut Tx, row: &KeptSession, now_ms: u64) -> Result<u64, Error> {
-        let all = sql("SELECT COUNT(*) AS sessions FROM kept").optional(&mut *tx).await?;
+        let all = sql("SELECT COUNT(*) AS sessions FROM kept WHERE seat < $1").bind(AHEAD_SEAT);
+        let all = all.optional(&mut *tx).await?;
         let all = all.map_or(Ok(0), |row| row.number("sessions"))?;
-        let taken = sql("SELECT seat, deadline_ms FROM kept WHERE device_key = $1 ORDER BY deadline_ms")
+        let taken = sql("SELECT seat, deadline_ms FROM kept WHERE device_key = $1 AND seat < $2 ORDER BY deadline_ms")
             .bind(&row.device_key)
+            .bind(AHEAD_SEAT)
             .all(tx)
             .await?;
         let soonest = taken.first().map_or(Ok(now_ms + 1_000), |row| row.number("deadline_ms"))?;
@@ -298,6 +352,16 @@ impl Kept {
         both[32..].copy_from_slice(resume.0.as_slice());
         SealKey::derive(b"", both.as_slice(), KEY_TAG)
     }
+}
+
+/// Frees the device's seat for a session opened ahead: there is never a second one.
+async fn ahead_seat(tx: &mut Tx, row: &KeptSession) -> Result<u64, Error> {
+    sql("DELETE FROM kept WHERE device_key = $1 AND seat = $2")
+        .bind(&row.device_key)
+        .bind(AHEAD_SEAT)
+        .execute(tx)
+        .await?;
+    Ok(AHEAD_SEAT)
 }
 
 /// The same device takes its own older session over; another device's live one stays.

@@ -4,7 +4,7 @@
 mod harness;
 
 use halfkey_api::{
-    ceremony::Op,
+    ceremony::{CeremonyAnswer, Op},
     message::{BackupStatus, CommitBackup, OldDevices},
     route::{self, path},
     signing::Payload,
@@ -16,6 +16,7 @@ use halfkey_envelope::{
     wallet::{Curve, Method},
 };
 use halfkey_protocol::{ClientBackupShare, Half};
+use halfkey_server::config::Rate;
 use harness::{
     Server,
     phone::{Phone, Session},
@@ -229,6 +230,81 @@ async fn replayed_reordered_and_malformed_steps_change_nothing() {
         assert_eq!(server.send(request).await.refusal(), wanted);
     }
     phone.sign(&Payload::EthMessage(b"hello".to_vec())).await.unwrap();
+}
+
+fn opens(answer: &CeremonyAnswer) -> bool {
+    answer.resume.is_some() && answer.nonce.is_some()
+}
+
+/// The last answer of each ceremony that leaves a secp256k1 pair ready opens the session of the next signature.
+#[tokio::test]
+async fn the_next_session_comes_with_the_last_answer() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    let hello = Payload::EthMessage(b"hello".to_vec());
+    let mut opened = phone.last();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        assert_eq!(opened.parts.iter().map(|part| part.curve).next(), (opened.step == 2).then_some(Curve::Secp256k1));
+        assert!(
+            opens(&opened) && seen.insert((opened.session, *opened.nonce.unwrap())),
+            "a session and n_S of its own"
+        );
+        phone.sign_in(&opened, &hello).await.unwrap();
+        opened = phone.last();
+    }
+
+    let kept = phone.back_up(&CODE).await;
+    let mut new = phone.new_device(1);
+    new.recover(&kept, OldDevices::Keep).await;
+    let recovered = new.last();
+    assert!(opens(&recovered));
+    new.sign_in(&recovered, &hello).await.unwrap();
+    phone.sign_in(&opened, &hello).await.unwrap();
+}
+
+/// Two runs never share a session's id: n_S is used once, whoever brings it (PROTOCOL.md 2 trap 6).
+#[tokio::test]
+async fn t15_a_session_opened_ahead_is_used_once_by_its_device_for_its_pair() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    let hello = Payload::EthMessage(b"hello".to_vec());
+    let first = phone.last();
+    phone.sign_in(&first, &hello).await.unwrap();
+    let second = phone.last();
+    assert_eq!(phone.sign_in(&first, &hello).await.unwrap_err(), "CEREMONY_MISMATCH", "used");
+
+    phone.sign(&hello).await.unwrap();
+    let third = phone.last();
+    assert_ne!((second.session, second.nonce), (third.session, third.nonce));
+    assert_eq!(phone.sign_in(&second, &hello).await.unwrap_err(), "CEREMONY_MISMATCH", "replaced by a newer one");
+
+    let other = Phone::with_wallet(&server).await;
+    assert_eq!(other.sign_in(&third, &hello).await.unwrap_err(), "CEREMONY_MISMATCH", "of another client's pair");
+    // Another n_S than the server's gives another id, which the other party's first message does not fit.
+    let mut chosen = third.clone();
+    chosen.nonce = Some([7; 32].into());
+    assert_eq!(phone.sign_in(&chosen, &hello).await.unwrap_err(), "CEREMONY_MISMATCH", "n_S is the server's");
+    assert_eq!(phone.sign_in(&third, &hello).await.unwrap_err(), "CEREMONY_MISMATCH", "and was used up with it");
+
+    phone.sign(&hello).await.unwrap();
+    let last = phone.last();
+    let (one, two) = tokio::join!(phone.sign_in(&last, &hello), phone.sign_in(&last, &hello));
+    let won = u8::from(one.is_ok()) + u8::from(two.is_ok());
+    assert_eq!(won, 1, "two at once in one session: {:?} {:?}", one.err(), two.err());
+    assert_eq!(phone.sign_in(&last, &hello).await.unwrap_err(), "CEREMONY_MISMATCH");
+    phone.sign(&hello).await.unwrap();
+}
+
+/// A session that was opened ahead is counted when it is used, so nobody gets signatures past the limit with it.
+#[tokio::test]
+async fn a_session_opened_ahead_counts_against_the_limit() {
+    let server = Server::with(|config| config.limits.signatures = Rate { count: 2, window_ms: 60_000 }).await;
+    let phone = Phone::with_wallet(&server).await;
+    let hello = Payload::EthMessage(b"hello".to_vec());
+    phone.sign_in(&phone.last(), &hello).await.unwrap();
+    phone.sign_in(&phone.last(), &hello).await.unwrap();
+    assert_eq!(phone.sign_in(&phone.last(), &hello).await.unwrap_err(), "RATE_LIMITED");
 }
 
 #[tokio::test]

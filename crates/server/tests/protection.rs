@@ -57,7 +57,7 @@ async fn a_cheating_device_is_banned_for_good_and_the_wallet_recovers() {
     };
     server.restart().await;
     let (user, descriptor, shares) = hacked;
-    let phone = Phone { server: &server, user, descriptor, shares };
+    let phone = Phone { server: &server, user, descriptor, shares, last: Default::default() };
     assert_eq!(phone.sign(&hello()).await.unwrap_err(), "PAIR_BANNED", "after a restart");
     let body = serde_json::json!({ "method": "RECOVERY_CODE" });
     let answer = server.signed(&phone.user, "POST", route::BACKUPS, &body).await;

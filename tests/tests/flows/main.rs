@@ -1,6 +1,7 @@
 //! The SDK against the server's router and a guesskeeper: every verb, and what a lost answer leaves behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod ahead;
 mod devices;
 mod faults;
 mod left_over;

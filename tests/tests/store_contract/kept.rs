@@ -3,7 +3,7 @@
 use super::*;
 use halfkey_envelope::id::SessionId;
 use halfkey_server::{
-    kept::{Caps, Claim, KEPT_LIFE_MS, Kept, KeptKey, KeptSession, Resume},
+    kept::{AHEAD_LIFE_MS, Caps, Claim, KEPT_LIFE_MS, Kept, KeptKey, KeptSession, Resume},
     store::{Error, What},
 };
 use sqlx::{ConnectOptions, Connection};
@@ -142,6 +142,53 @@ pub async fn t22_session_flooding_is_bounded(ground: Ground) {
     assert_eq!(kept.sweep(NOW + KEPT_LIFE_MS).await.unwrap(), 0);
 }
 
+/// Opened ahead: one of each device, in nobody's way, for a week, taken once.
+pub async fn t15_a_session_opened_ahead_is_replaced_and_taken_once(mut ground: Ground) {
+    let kept = Arc::new(kept(&ground.beside("kept"), Caps { per_device: 1, total: 2 }).await);
+    let going_on = session(1);
+    kept.put(&going_on, b"state", ground.entropy(), NOW).await.unwrap();
+    let (first, second) = (session(2), session(3));
+    let lost = kept.put_ahead(&first, b"first", ground.entropy(), NOW).await.unwrap();
+    let resume = kept.put_ahead(&second, b"second", ground.entropy(), NOW).await.unwrap();
+    unknown(kept.take(&claim(&first), &lost, NOW).await);
+    let another = KeptSession { device_key: [8; 32], ..session(4) };
+    let others = kept.put_ahead(&another, b"another", ground.entropy(), NOW).await.unwrap();
+    // Of the two sessions that may go on, one does: those opened ahead take no room.
+    let third = KeptSession { device_key: [9; 32], ..session(5) };
+    kept.put(&third, b"state", ground.entropy(), NOW).await.unwrap();
+    let fourth = KeptSession { device_key: [10; 32], ..session(6) };
+    let full = kept.put(&fourth, b"state", ground.entropy(), NOW).await;
+    assert!(matches!(full, Err(Error::Busy { .. })), "{full:?}");
+    let busy = kept.put(&session(7), b"state", ground.entropy(), NOW).await;
+    assert!(matches!(busy, Err(Error::Busy { retry_after_ms }) if retry_after_ms == KEPT_LIFE_MS), "{busy:?}");
+
+    let wrong = KeptSession { subject: [9; 16], ..second.clone() };
+    unknown(kept.take(&claim(&wrong), &resume, NOW).await);
+    let last = NOW + AHEAD_LIFE_MS - 1;
+    assert_eq!(kept.take(&claim(&second), &resume, last).await.unwrap().1.as_slice(), b"second");
+    unknown(kept.take(&claim(&second), &resume, last).await);
+    let late = kept.take(&claim(&another), &others, last + 1).await;
+    assert!(matches!(late, Err(Error::Expired(What::Session))), "{late:?}");
+
+    let racing = (10..18u8).map(|n| {
+        let kept = Arc::clone(&kept);
+        tokio::spawn(async move {
+            let mut entropy = DangerSeededEntropy::new(u64::from(n));
+            let resume = kept.put_ahead(&session(n), b"state", &mut entropy, NOW).await;
+            (n, resume)
+        })
+    });
+    let (mut opened, mut left) = (Vec::new(), 0);
+    for racer in racing.collect::<Vec<_>>() {
+        let (n, resume) = racer.await.unwrap();
+        opened.extend(resume.ok().map(|resume| (n, resume)));
+    }
+    for (n, resume) in &opened {
+        left += u32::from(kept.take(&claim(&session(*n)), resume, NOW).await.is_ok());
+    }
+    assert_eq!(left, 1, "one of a device, whichever came last");
+}
+
 pub async fn an_edited_or_swapped_row_does_not_open(mut ground: Ground) {
     let url = ground.beside("kept");
     let kept = kept(&url, Caps::default()).await;
@@ -168,12 +215,15 @@ pub async fn t15_a_restart_forgets_every_session(mut ground: Ground) {
     let first = kept(&url, Caps::default()).await;
     let row = session(1);
     let resume = first.put(&row, b"state", ground.entropy(), NOW).await.unwrap();
+    let ahead = session(2);
+    let ahead_resume = first.put_ahead(&ahead, b"state", ground.entropy(), NOW).await.unwrap();
     first.close().await;
     let copy = url.strip_prefix("sqlite:").map(|path| (path.to_owned(), std::fs::read(path).unwrap()));
     let second = kept(&url, Caps::default()).await;
     match copy {
         Some((path, copy)) => {
             unknown(second.take(&claim(&row), &resume, NOW).await);
+            unknown(second.take(&claim(&ahead), &ahead_resume, NOW).await);
             second.close().await;
             // An operator who puts the old file back gains nothing: the next start deletes it too.
             std::fs::write(&path, copy).unwrap();

@@ -14,7 +14,7 @@ use halfkey_protocol::{
 };
 use minicbor::{Decode, Encode, bytes::ByteArray, bytes::ByteVec};
 
-use super::{Reply, Turn, mismatch, nonce};
+use super::{Reply, Turn, mismatch, nonce, sign};
 use crate::{fault::Fault, signer};
 
 /// What is kept between the steps.
@@ -115,7 +115,10 @@ pub(super) async fn confirm(turn: Turn) -> Result<Reply, Fault> {
     }
     turn.app.store.activate_signing(client, turn.device.id, &state.pairs, now_ms).await?;
     tracing::info!(%client, device = %turn.device.id, "wallets created");
-    Ok(Reply::default())
+    match pending.iter().find(|pending| pending.curve == Curve::Secp256k1) {
+        Some(secp256k1) => Ok(sign::ahead(&turn, secp256k1.pair, Reply::default()).await),
+        None => Ok(Reply::default()),
+    }
 }
 
 async fn take(turn: &Turn) -> Result<State, Fault> {

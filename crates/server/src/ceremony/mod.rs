@@ -18,7 +18,7 @@ use halfkey_envelope::{
     entropy::OsEntropy,
     hash::sha256,
     hpke,
-    id::{SessionId, WalletId},
+    id::{PairId, SessionId, WalletId},
     wallet::Curve,
 };
 use halfkey_protocol::{Ceremony, IdentityPublic, PartyKeys};
@@ -202,6 +202,24 @@ impl Turn {
             transcript: sha256(state),
         };
         let resume = self.app.kept()?.put(&kept, state, &mut OsEntropy, now_ms).await?;
+        Ok(Next { session: kept.session, resume })
+    }
+
+    /// Keeps `state` for step 1 of this device's next signature by `pair`, as its step 0 would.
+    pub(crate) async fn keep_ahead(&self, pair: PairId, state: &[u8]) -> Result<Next, Fault> {
+        let now_ms = self.caller.now_ms;
+        let kept = KeptSession {
+            session: SessionId::generate(&mut OsEntropy, now_ms),
+            client: self.caller.client,
+            device_key: self.device.public_key,
+            operation: operation(Op::Sign).to_owned(),
+            step: 1,
+            subject: *pair.as_bytes(),
+            slot: None,
+            generation: 0,
+            transcript: sha256(state),
+        };
+        let resume = self.app.kept()?.put_ahead(&kept, state, &mut OsEntropy, now_ms).await?;
         Ok(Next { session: kept.session, resume })
     }
 

@@ -223,7 +223,7 @@ pub(super) async fn finish(turn: Turn) -> Result<Reply, Fault> {
     };
     turn.app.store.commit_recovery(client, recovery.id, now_ms).await?;
     tracing::info!(%client, recovery = %recovery.id, "recovery completed");
-    Ok(Reply::new([(Curve::Secp256k1, answer)]))
+    Ok(super::sign::ahead(&turn, new, Reply::new([(Curve::Secp256k1, answer)])).await)
 }
 
 fn parse<T: for<'b> Decode<'b, ()> + Encode<()>>(bytes: &[u8]) -> Result<T, Fault> {

@@ -1,4 +1,8 @@
-//! Signatures of decoded messages: secp256k1 in two round trips (after n_S was announced), Ed25519 in one.
+//! Signatures of decoded messages: secp256k1 in two round trips, Ed25519 in one.
+//!
+//! The session of a secp256k1 signature is opened by our half of its id, n_S. The last answer before carries it: of the
+//! signature before, or of the ceremony that made the pair. A device that has none, or whose one was used, replaced or
+//! has expired, asks for it in a step 0.
 //!
 //! Every step decodes the whole payload again and computes what is signed itself; the kept state is bound to it
 //! (PROTOCOL.md 5, T4).
@@ -41,6 +45,15 @@ struct State {
     /// After step 1: what `protocol` keeps.
     #[n(2)]
     kept: Option<ByteVec>,
+    /// Opened ahead: not yet counted against the limit of signatures.
+    #[n(3)]
+    ahead: bool,
+}
+
+impl State {
+    fn open(ahead: bool) -> Self {
+        Self { nonce: (*random::<32>(&mut OsEntropy)).into(), payload: None, kept: None, ahead }
+    }
 }
 
 impl Drop for State {
@@ -56,10 +69,22 @@ pub(super) async fn announce(turn: Turn) -> Result<Reply, Fault> {
     turn.limit_signatures().await?;
     let pair = PairId::from_bytes(turn.subject());
     turn.app.store.signing_half(turn.caller.client, turn.device.id, pair, HalfUse::Sign).await?;
-    let nonce = *random::<32>(&mut OsEntropy);
-    let state = State { nonce: nonce.into(), payload: None, kept: None };
+    let state = State::open(false);
     let next = turn.keep(&cbor::to_secret_vec(&state)).await?;
-    Ok(Reply::default().with_nonce(nonce).then(next))
+    Ok(Reply::default().with_nonce(*state.nonce).then(next))
+}
+
+/// Opens the session of the next signature by `pair` with the last answer of this ceremony. If that fails the next
+/// signature has a step 0, and what was done here stands.
+pub(super) async fn ahead(turn: &Turn, pair: PairId, reply: Reply) -> Reply {
+    let state = State::open(true);
+    match turn.keep_ahead(pair, &cbor::to_secret_vec(&state)).await {
+        Ok(next) => reply.with_nonce(*state.nonce).then(next),
+        Err(fault) => {
+            tracing::warn!(%pair, id = fault.id.as_str(), "no session was opened ahead");
+            reply
+        }
+    }
 }
 
 /// Step 1.
@@ -74,6 +99,9 @@ pub(super) async fn first(turn: Turn) -> Result<Reply, Fault> {
             let state = take(&turn).await?;
             if state.kept.is_some() {
                 return Err(mismatch());
+            }
+            if state.ahead {
+                turn.limit_signatures().await?;
             }
             *state.nonce
         }
@@ -90,7 +118,8 @@ pub(super) async fn first(turn: Turn) -> Result<Reply, Fault> {
     match step.await? {
         Ok(ServerStep::Continue { answer, kept }) => {
             let payload = Some(payload_digest(&turn)?.into());
-            let state = State { nonce: nonce.into(), payload, kept: Some(kept.as_bytes().to_vec().into()) };
+            let kept = Some(kept.as_bytes().to_vec().into());
+            let state = State { nonce: nonce.into(), payload, kept, ahead: false };
             let next = turn.keep(&cbor::to_secret_vec(&state)).await?;
             Ok(Reply::new([(curve, answer)]).then(next))
         }
@@ -123,7 +152,7 @@ pub(super) async fn second(turn: Turn) -> Result<Reply, Fault> {
     match step.await? {
         Ok((answer, _)) => {
             signed(&turn, pair).await?;
-            Ok(Reply::new([(curve, answer)]))
+            Ok(ahead(&turn, pair, Reply::new([(curve, answer)])).await)
         }
         Err(error) => Err(turn.stopped(pair, error).await),
     }

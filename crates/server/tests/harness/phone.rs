@@ -1,5 +1,7 @@
 //! A device that speaks the ceremonies by hand, so that a test can leave out, repeat or spoil any step of them.
 
+use std::sync::Mutex;
+
 use halfkey_api::{
     bytes::{Base64, Hex},
     ceremony::{
@@ -47,6 +49,7 @@ pub struct Phone<'a> {
     pub user: User,
     pub descriptor: Descriptor,
     pub shares: Vec<Share>,
+    pub last: Mutex<Option<CeremonyAnswer>>,
 }
 
 /// One ceremony; `next` is what the last answer gave for the step after it.
@@ -83,7 +86,7 @@ impl<'a> Phone<'a> {
     pub async fn new(server: &'a Server) -> Self {
         let user = server.user().await;
         let signed = halfkey_server::descriptor(&server.app, halfkey_server::Details::default()).await.unwrap();
-        Self { server, user, descriptor: signed.open().unwrap(), shares: Vec::new() }
+        Self { server, user, descriptor: signed.open().unwrap(), shares: Vec::new(), last: Mutex::default() }
     }
 
     /// A client with wallets.
@@ -138,7 +141,13 @@ impl<'a> Phone<'a> {
         let request = self.request(session, step, nonce, &parts);
         let answer = self.exchange(&cbor::to_vec(&request)).await?;
         session.next = answer.resume.map(|resume| (answer.session, *resume));
+        *self.last.lock().unwrap() = Some(answer.clone());
         Ok(answer)
+    }
+
+    /// The answer to the last step that was not refused.
+    pub fn last(&self) -> CeremonyAnswer {
+        self.last.lock().unwrap().clone().unwrap()
     }
 
     fn context(&self, op: halfkey_protocol::Op, curve: Curve, wallet: WalletId) -> Ceremony {
@@ -217,21 +226,27 @@ impl<'a> Phone<'a> {
     }
 
     pub async fn sign(&self, payload: &Payload) -> Result<Signature, String> {
-        self.sign_with(payload, payload, |_| {}).await
+        self.sign_with(None, payload, payload, |_| {}).await
+    }
+
+    /// A secp256k1 signature in the session that this answer opened, so without a step 0.
+    pub async fn sign_in(&self, opened: &CeremonyAnswer, payload: &Payload) -> Result<Signature, String> {
+        self.sign_with(Some(opened), payload, payload, |_| {}).await
     }
 
     /// A signature that names another payload in its second step.
     pub async fn sign_swapped(&self, first: &Payload, second: &Payload) -> Result<Signature, String> {
-        self.sign_with(first, second, |_| {}).await
+        self.sign_with(None, first, second, |_| {}).await
     }
 
     /// A signature whose last message (secp256k1) is changed on the way.
     pub async fn sign_spoilt(&self, payload: &Payload, spoil: impl Fn(&mut Vec<u8>)) -> Result<Signature, String> {
-        self.sign_with(payload, payload, spoil).await
+        self.sign_with(None, payload, payload, spoil).await
     }
 
     async fn sign_with(
         &self,
+        opened: Option<&CeremonyAnswer>,
         payload: &Payload,
         second: &Payload,
         spoil: impl Fn(&mut Vec<u8>),
@@ -240,7 +255,10 @@ impl<'a> Phone<'a> {
         let mut session = Session::new(Op::Sign, *share.pair.as_bytes());
         let base = self.context(halfkey_protocol::Op::Sign, share.curve, share.wallet);
         let mut ceremony = Ceremony { old_pair: Some(share.pair), generation: share.generation, ..base };
-        if share.curve == Curve::Secp256k1 {
+        if let Some(opened) = opened {
+            session.next = opened.resume.map(|resume| (opened.session, *resume));
+            ceremony.server_nonce = *opened.nonce.unwrap();
+        } else if share.curve == Curve::Secp256k1 {
             let answer = self.step(&mut session, 0, None, Vec::new()).await?;
             ceremony.server_nonce = *answer.nonce.unwrap();
         }
@@ -420,7 +438,13 @@ impl<'a> Phone<'a> {
     /// Another device of the same client, with nothing on it.
     pub fn new_device(&self, seed: u64) -> Self {
         let descriptor = self.descriptor.clone();
-        Self { server: self.server, user: self.user.on_other_device(seed), descriptor, shares: Vec::new() }
+        Self {
+            server: self.server,
+            user: self.user.on_other_device(seed),
+            descriptor,
+            shares: Vec::new(),
+            last: Mutex::default(),
+        }
     }
 
     pub async fn begin_recovery(&self, method: &Method, old_devices: OldDevices) -> Result<Recovery, String> {
