@@ -98,13 +98,14 @@ fn what_is_aggregated_is_what_the_library_aggregates_and_nothing_is_returned_unv
 /// Commitments of one length and header only, to points of prime order only; on both sides.
 #[test]
 fn t14_nonce_commitments_have_one_encoding() {
+    type Spoil = fn(&mut Vec<u8>, &[u8; 32]);
     let e = &mut entropy();
     let (client, server) = danger_deal(Curve::Ed25519, e).unwrap();
     let (_, request) = Frost::sign_client_1(&client.eddsa(), b"message", e).unwrap();
     let good = request.open::<Encoded>(LIBRARY).unwrap();
     assert_eq!(good.0.len(), HEADER + 2 * 32);
     let mixed = (EdwardsPoint::mul_base(&DalekScalar::from(5u64)) + EIGHT_TORSION[1]).compress();
-    let spoiled: [(fn(&mut Vec<u8>, &[u8; 32]), Error); 5] = [
+    let spoiled: [(Spoil, Error); 5] = [
         (|bytes, _| bytes.push(0), Error::Malformed),
         (|bytes, _| bytes.truncate(60), Error::PeerInvalid),
         (|bytes, _| bytes[1] ^= 1, Error::PeerInvalid),
