@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks envelope.json with nothing but Python's standard library and docs/formats.md.
+"""Checks envelope.json and passkey.json with nothing but Python's standard library and docs/formats.md.
 
     python3 tests/vectors/envelope.py             every known answer, decoded and opened again
     python3 tests/vectors/envelope.py two-keys    prints two_keys.json: one ciphertext, good under two keys
@@ -113,14 +113,36 @@ def cbor_head(major, n):
 
 def cbor(v):
     if isinstance(v, int):
-        return cbor_head(0, v)
+        return cbor_head(0, v) if v >= 0 else cbor_head(1, -1 - v)
     if isinstance(v, bytes):
         return cbor_head(2, len(v)) + v
     if isinstance(v, str):
         return cbor_head(3, len(v.encode())) + v.encode()
     if isinstance(v, list):
         return cbor_head(4, len(v)) + b"".join(map(cbor, v))
-    return cbor_head(5, len(v)) + b"".join(cbor(k) + cbor(v[k]) for k in sorted(v))
+    return cbor_head(5, len(v)) + b"".join(cbor(k) + cbor(v[k]) for k in sorted(v, key=cbor))
+
+
+def uncbor(b):
+    """One item; encoding it again must give the same bytes."""
+    def item(i):
+        major, n, i = b[i] >> 5, b[i] & 31, i + 1
+        if n >= 24:
+            size = 1 << n - 24
+            n, i = int.from_bytes(b[i:i + size], "big"), i + size
+        if major == 2 or major == 3:
+            assert i + n <= len(b)
+            return (b[i:i + n] if major == 2 else b[i:i + n].decode()), i + n
+        if major == 4 or major == 5:
+            out = []
+            for _ in range(n << (major == 5)):
+                v, i = item(i)
+                out.append(v)
+            return (out if major == 4 else dict(zip(out[::2], out[1::2]))), i
+        return (n, -1 - n)[major], i
+    v, end = item(0)
+    assert end == len(b) and cbor(v) == b, "not the one encoding"
+    return v
 
 
 # RFC 7748 and RFC 9180, base mode
@@ -152,7 +174,13 @@ def labeled_expand(suite, prk, label, info, n):
 
 
 def hpke_open(v):
-    message, kem, suite = bytes.fromhex(v["message"]), b"KEM\x00\x20", b"HPKE\x00\x20\x00\x01\x00\x03"
+    message, info, aad = (bytes.fromhex(v[k]) for k in ("message", "info", "aad"))
+    return hpke_open_raw(v, message, info, aad)
+
+
+def hpke_open_raw(v, message, info, aad):
+    """`v` holds seed, secret_key and public_key."""
+    kem, suite = b"KEM\x00\x20", b"HPKE\x00\x20\x00\x01\x00\x03"
     sk = labeled_expand(kem, labeled(kem, b"", b"dkp_prk", bytes.fromhex(v["seed"])), b"sk", b"", 32)
     sk = bytes([sk[0] & 248]) + sk[1:31] + bytes([sk[31] & 127 | 64])  # section 7.1.2: serialised clamped
     assert sk.hex() == v["secret_key"]
@@ -161,13 +189,13 @@ def hpke_open(v):
     assert message[0] == 1
     enc, sealed = message[1:33], message[33:]
     shared = labeled_expand(kem, labeled(kem, b"", b"eae_prk", x25519(sk, enc)), b"shared_secret", enc + pk, 32)
-    context = b"\0" + labeled(suite, b"", b"psk_id_hash", b"") + labeled(suite, b"", b"info_hash", bytes.fromhex(v["info"]))
+    context = b"\0" + labeled(suite, b"", b"psk_id_hash", b"") + labeled(suite, b"", b"info_hash", info)
     secret = labeled(suite, shared, b"secret", b"")
     key = labeled_expand(suite, secret, b"key", context, 32)
     nonce = labeled_expand(suite, secret, b"base_nonce", context, 12)
     exporter = labeled_expand(suite, secret, b"exp", context, 32)
     answer_key = labeled_expand(suite, exporter, b"sec", b"halfkey/hpke/v1/answer", 32)
-    return aead_open(key, nonce, bytes.fromhex(v["aad"]), sealed), answer_key
+    return aead_open(key, nonce, aad, sealed), answer_key
 
 
 def raw(text):
@@ -211,6 +239,84 @@ def check():
     print("envelope.json: every known answer holds")
 
 
+# docs/formats.md, "The passkey door"
+def H(tag, *parts):
+    return sha256(bytes([len(tag)]) + tag.encode() + b"".join(len(p).to_bytes(4, "big") + p for p in parts))
+
+
+MODES = {"keeper": 1, "prf": 2, "keeper+prf": 3}
+
+
+def context_of(v):
+    return [raw(v["context"][k]) for k in ("deployment", "client", "backup")]
+
+
+def stanza_open(v, keeper, stanza, credential, prf_output):
+    """Opens keeper part, PRF part and record; gives the record and what is inside the keeper part."""
+    wire, context = uncbor(stanza), context_of(v)
+    assert wire[1] == 1 and len(stanza) <= 8192
+    header, parts, inside = wire[2], [], None
+    clear = uncbor(header)
+    if 3 in wire:
+        info = b"halfkey/keeper/v1/stanza/" + str(clear[5]).encode()
+        inside = uncbor(hpke_open_raw(keeper, wire[3], info, header)[0])
+        assert list(inside[3].values()) == context and (inside[4], inside[5]) == (clear[2], clear[3])
+        parts.append(uncbor(inside[2]))
+    if 4 in wire:
+        ids = [c[1] for c in clear[4]]
+        binding = H("halfkey/passkey/v1/prf", header, *context, credential)
+        key = expand(extract(clear[6], prf_output), binding)
+        bound, part = unseal(key, b"HKW1", wire[4][ids.index(credential)])
+        assert bound == binding
+        parts.append(uncbor(part))
+    assert [p[3] for p in parts] == list(range(1, len(parts) + 1)) and all(p[4] == len(parts) for p in parts)
+    assert len({p[2] for p in parts}) == 1
+    bound, record = unseal(extract(parts[0][2], b"".join(p[5] for p in parts)), b"HKS1", wire[5])
+    assert bound == H("halfkey/passkey/v1/record", header, *context)
+    return record, clear, inside
+
+
+def check_passkey():
+    vectors = json.loads((HERE / "passkey.json").read_text())
+    keeper, context_keys = vectors["keeper"], (1, 2, 3)
+    for v in vectors["stanzas"]:
+        salt = bytes.fromhex(v["prf_salt"])
+        assert sha256(b"halfkey/prf/v1" + salt).hex() == v["prf_input"]
+        known = [(bytes.fromhex(c["id"]), c) for c in v["credentials"]]
+        for credential, c in known:
+            record, clear, inside = stanza_open(v, keeper, bytes.fromhex(v["stanza"]), credential, bytes.fromhex(c["prf_output"]))
+            assert record.hex() == v["record"]
+            want = {1: 1, 2: MODES[v["mode"]], 3: v["rp_id"], 4: [{1: i, 2: c["transports"]} for i, c in known]}
+            if v["mode"] != "prf":
+                want[5] = v["key_id"]
+                want_inside = {1: 1, 2: inside[2], 3: dict(zip(context_keys, context_of(v))), 4: MODES[v["mode"]], 5: v["rp_id"],
+                               6: v["origins"], 7: [{1: i, 2: bytes.fromhex(c["cose_key"]), 3: int(c["backup_eligible"])} for i, c in known]}
+                assert inside == want_inside
+            if v["mode"] != "keeper":
+                want[6] = salt
+            assert clear == want
+        for _, c in known:
+            uncbor(bytes.fromhex(c["cose_key"]))
+    for v in vectors["releases"]:
+        frame = uncbor(bytes.fromhex(v["request"]))
+        assert frame[1] == 1 and frame[2][0] == 3
+        key_id, stanza, sealed = frame[2][1]
+        assert key_id == v["key_id"] and stanza.hex() == vectors["stanzas"][0]["stanza"]
+        body, answer_key = hpke_open_raw(keeper, sealed, b"halfkey/keeper/v1/release", key_id.to_bytes(4, "big"))
+        fields = [bytes.fromhex(v[k]) for k in ("credential_id", "authenticator_data", "client_data_json", "signature")]
+        context = context_of(v)
+        assert uncbor(body) == {1: 1, 2: v["op"], 3: dict(zip(context_keys, context)), **dict(zip((4, 5, 6, 7), fields))}
+        signed = H("halfkey/keeper/v1/challenge", bytes([v["op"]]), sha256(sealed[1:33]), sha256(stanza), *context)
+        assert signed.hex() == v["challenge"]
+        answer = uncbor(bytes.fromhex(v["answer"]))
+        assert answer[2][0] == 3
+        label, part = unseal(answer_key, b"HKA1", answer[2][1][0])
+        assert label == b"halfkey/keeper/v1/answer"
+        inside = stanza_open(vectors["stanzas"][0], keeper, stanza, b"", b"")[2]
+        assert part == inside[2]
+    print("passkey.json: every known answer holds")
+
+
 def two_keys():
     """Chooses one ciphertext block so that Poly1305 gives the same tag under both keys."""
     magic, header, salt = b"TST1", b"two keys", bytes([0x33]) * 32
@@ -239,4 +345,4 @@ def two_keys():
     sys.exit("no collision found")
 
 
-two_keys() if sys.argv[1:] == ["two-keys"] else check()
+two_keys() if sys.argv[1:] == ["two-keys"] else (check(), check_passkey())

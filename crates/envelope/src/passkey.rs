@@ -30,12 +30,12 @@ use minicbor::{Decode, Encode};
 pub use prf::{PRF_LEN, PrfOutput, prf_input};
 pub use release::{PendingRelease, Release, ReleaseAnswer, ReleaseBody, challenge, open_request};
 pub use stanza::{
-    Flag, Header, KeeperPart, Listed, MAX_CREDENTIALS, MAX_ORIGINS, MAX_STANZA, Prf, SealParams, Stanza, Verifiable,
-    seal,
+    Flag, Header, KeeperContents, Listed, MAX_CREDENTIALS, MAX_ORIGINS, MAX_STANZA, Prf, SealParams, Stanza,
+    Verifiable, seal,
 };
 pub use webauthn::{
     Algorithm, Assertion, AuthenticatorData, ClientData, Credential, CredentialKey, Fault, MAX_CREDENTIAL_ID,
-    NewCredential, Registration, base64url, check_origin, check_rp_id,
+    NewCredential, Registration, TokenBinding, base64url, check_origin, check_rp_id,
 };
 
 use crate::{

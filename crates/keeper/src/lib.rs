@@ -3,15 +3,21 @@
 //! A process of its own, with its own data folder. It has no database and no HTTP: bounded frames come in over a
 //! Unix socket (0600) or a loopback address, and each is answered from the frame and the keeper's keys alone.
 //!
-//! This version tells its long-term key and evidence about itself. **It releases no file keys yet**: any such
-//! request is answered with `UNSUPPORTED_REQUEST` (see [`halfkey_envelope::keeper`]). Its evidence is of the kind
-//! `insecure-dev`, which proves nothing and which clients refuse unless told otherwise.
+//! It tells its long-term key and evidence about itself, and releases a part of a backup's key to the device that shows
+//! an assertion of one of the backup's passkeys ([`release()`]). Its evidence is of the kind `insecure-dev`, which proves
+//! nothing and which clients refuse unless told otherwise.
 
 mod config;
+mod keys;
+mod release;
 mod seal_root;
 mod serve;
 mod socket;
+mod verify;
 
 pub use config::{Config, Listen};
+pub use keys::Keys;
+pub use release::release;
 pub use seal_root::{FileRoot, RootError, SealRoot};
 pub use serve::{Error, Keeper, Ready, run, serve};
+pub use verify::{Expected, Own, VERIFIERS, Verifier, WebauthnRs, verify};

@@ -4,7 +4,7 @@ use std::{future::Future, io, io::Write, net::SocketAddr, sync::Arc, time::Durat
 
 use halfkey_envelope::{
     entropy::{Entropy, OsEntropy},
-    hpke::{PublicKey, SecretKey},
+    hpke::PublicKey,
     keeper::{self, Answer, Evidence, EvidenceKind, Info, KeyId, Refusal, Request},
 };
 use tokio::{
@@ -15,6 +15,8 @@ use tokio::{
 
 use crate::{
     config::Config,
+    keys::Keys,
+    release::release,
     seal_root::{FileRoot, RootError, SealRoot},
     socket::{Connection, Listener, read_message, write_message},
 };
@@ -60,16 +62,14 @@ impl Ready {
 
 /// The keeper as a pure function of a request and its keys.
 pub struct Keeper {
-    key_id: KeyId,
-    key: SecretKey,
+    keys: Keys,
     evidence: EvidenceKind,
 }
 
 impl Keeper {
     /// The keeper whose keys come from `root`.
     pub fn new(root: &dyn SealRoot, key_id: KeyId, entropy: &mut dyn Entropy) -> Result<Self, RootError> {
-        let key = keeper::long_term_key(&root.open(entropy)?, key_id);
-        Ok(Self { key_id, key, evidence: root.evidence() })
+        Ok(Self { keys: Keys::new(root.open(entropy)?, key_id), evidence: root.evidence() })
     }
 
     /// The answer to the bytes of one request.
@@ -83,11 +83,15 @@ impl Keeper {
         match request {
             Request::Info => Answer::Info(Info {
                 version: keeper::VERSION,
-                key_id: self.key_id,
-                public_key: self.key.public_key(),
+                key_id: self.keys.current(),
+                public_key: self.keys.public_key(),
                 evidence: self.evidence,
             }),
             Request::Evidence { nonce } => Answer::Evidence(self.evidence(*nonce)),
+            Request::Release { key_id, stanza, sealed } => {
+                let released = release(&self.keys, *key_id, stanza, sealed, &mut OsEntropy);
+                released.map_or_else(Answer::Refused, Answer::Released)
+            }
             _ => Answer::Refused(Refusal::UnsupportedRequest),
         }
     }
@@ -96,9 +100,9 @@ impl Keeper {
         Evidence {
             kind: self.evidence,
             nonce,
-            key_id: self.key_id,
-            public_key: self.key.public_key(),
-            configuration: keeper::configuration_hash(self.evidence, self.key_id, b""),
+            key_id: self.keys.current(),
+            public_key: self.keys.public_key(),
+            configuration: keeper::configuration_hash(self.evidence, self.keys.current(), b""),
             document: Vec::new(),
         }
     }
@@ -147,8 +151,8 @@ pub async fn serve(
     let keeper = Arc::new(Keeper::new(&FileRoot::new(config.data.clone()), config.key_id, &mut OsEntropy)?);
     let listener = Listener::bind(&config.listen).await.map_err(Error::Listen)?;
     ready(&Ready {
-        key_id: keeper.key_id,
-        public_key: keeper.key.public_key(),
+        key_id: keeper.keys.current(),
+        public_key: keeper.keys.public_key(),
         evidence: keeper.evidence,
         address: listener.address(),
     })

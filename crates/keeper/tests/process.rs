@@ -76,7 +76,7 @@ async fn is_closed(mut stream: UnixStream) -> bool {
 }
 
 #[tokio::test]
-async fn it_tells_its_key_and_evidence_and_releases_nothing() {
+async fn it_tells_its_key_and_evidence_and_refuses_rubbish() {
     let folder = tempfile::tempdir().unwrap();
     let running = start(config(folder.path())).await.unwrap();
     let mut stream = connect(folder.path()).await;
@@ -89,9 +89,12 @@ async fn it_tells_its_key_and_evidence_and_releases_nothing() {
     let dev = Policy::nothing().danger_accept_insecure_dev();
     assert_eq!(verify(&evidence, &expected, &dev).unwrap().kind, EvidenceKind::InsecureDev);
     assert_eq!(verify(&evidence, &expected, &Policy::nothing()), Err(halfkey_evidence::Refusal::InsecureDev));
-    // {1: 1, 2: [3, [h'00']]}: a release.
-    let release = ask(&mut stream, &[0xa2, 1, 1, 2, 0x82, 3, 0x81, 0x41, 0]).await;
-    assert_eq!(release, Answer::Refused(Refusal::UnsupportedRequest));
+    let (stanza, sealed) = (vec![0; 9], vec![1; 99]);
+    let release = Request::Release { key_id: info.key_id, stanza, sealed };
+    assert_eq!(ask(&mut stream, &keeper::encode_request(&release)).await, Answer::Refused(Refusal::BadRequest));
+    // {1: 1, 2: [4, [h'00']]}: what a later version may ask.
+    let later = ask(&mut stream, &[0xa2, 1, 1, 2, 0x82, 4, 0x81, 0x41, 0]).await;
+    assert_eq!(later, Answer::Refused(Refusal::UnsupportedRequest));
     assert_eq!(ask(&mut stream, b"rubbish").await, Answer::Refused(Refusal::Malformed));
     running.stop().await;
     assert!(!folder.path().join("keeper.sock").exists());

@@ -170,4 +170,9 @@ impl ReleaseAnswer {
     pub fn seal(&self, part: &[u8], entropy: &mut dyn Entropy) -> Vec<u8> {
         self.key.seal_answer(ANSWER_LABEL, part, entropy)
     }
+
+    /// Opens such an answer again: the keeper's key alone does that, without the device's one-time key.
+    pub fn open(&self, answer: &[u8]) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
+        Ok(self.key.open_answer(ANSWER_LABEL, answer)?)
+    }
 }

@@ -158,7 +158,7 @@ fn check_origins(origins: &[String]) -> Result<(), Error> {
 }
 
 /// What only the keeper reads.
-pub struct KeeperPart {
+pub struct KeeperContents {
     /// What it gives to the user of one of the passkeys.
     pub part: Zeroizing<Vec<u8>>,
     /// Whose backup it is.
@@ -173,7 +173,7 @@ pub struct KeeperPart {
     pub credentials: Vec<Verifiable>,
 }
 
-crate::secret::redact!(KeeperPart);
+crate::secret::redact!(KeeperContents);
 
 /// A passkey, as the keeper verifies it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -216,7 +216,7 @@ impl From<Flag> for bool {
 
 #[derive(Encode, Decode)]
 #[cbor(map)]
-struct KeeperPartWire<'a> {
+struct KeeperContentsWire<'a> {
     #[n(1)]
     version: u16,
     #[cbor(b(2), with = "minicbor::bytes")]
@@ -233,9 +233,9 @@ struct KeeperPartWire<'a> {
     credentials: Vec<Verifiable>,
 }
 
-impl KeeperPart {
+impl KeeperContents {
     fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        cbor::to_secret_vec(&KeeperPartWire {
+        cbor::to_secret_vec(&KeeperContentsWire {
             version: VERSION,
             part: &self.part,
             context: self.context,
@@ -248,7 +248,7 @@ impl KeeperPart {
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         probe(bytes)?;
-        let wire: KeeperPartWire<'_> = cbor::from_slice(bytes).map_err(|_| Error::Malformed)?;
+        let wire: KeeperContentsWire<'_> = cbor::from_slice(bytes).map_err(|_| Error::Malformed)?;
         let bounded = wire.part.len() <= all_of::MAX_PART && wire.mode.has_keeper() && check_rp_id(&wire.rp_id);
         let lists = check_ids(wire.credentials.iter().map(|credential| &credential.id[..]))
             .and_then(|()| check_origins(&wire.origins));
@@ -350,7 +350,7 @@ fn seal_to_keeper(
         key: credential.key.clone(),
         backup_eligible: credential.backup_eligible.into(),
     };
-    let inside = KeeperPart {
+    let inside = KeeperContents {
         part: part.to_bytes(),
         context: params.context,
         mode: params.mode,
@@ -425,12 +425,12 @@ impl Stanza {
     }
 
     /// Opens the keeper's part, on the keeper's side. The header is authentic then.
-    pub fn open_keeper_part(&self, secret: &hpke::SecretKey) -> Result<KeeperPart, Error> {
+    pub fn open_keeper_part(&self, secret: &hpke::SecretKey) -> Result<KeeperContents, Error> {
         let (Some(key_id), Some(sealed)) = (self.header.key_id, &self.wire.keeper) else {
             return Err(Error::NoSuchPart(self.header.mode));
         };
         let opened = hpke::open(secret, info(key_id).as_bytes(), &self.wire.header, sealed)?;
-        let inside = KeeperPart::from_bytes(&opened)?;
+        let inside = KeeperContents::from_bytes(&opened)?;
         let ids = inside.credentials.iter().map(|credential| &credential.id);
         let same = inside.mode == self.header.mode
             && inside.rp_id == self.header.rp_id

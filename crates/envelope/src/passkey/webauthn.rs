@@ -208,6 +208,18 @@ pub struct ClientData {
     /// Whether an outer page is named at all.
     #[serde(rename = "topOrigin", default, deserialize_with = "is_there")]
     pub has_top_origin: bool,
+    /// What old platforms say of the connection; only its shape is looked at.
+    #[serde(rename = "tokenBinding", default)]
+    pub token_binding: Option<TokenBinding>,
+}
+
+/// The token binding of Level 1. Browsers have given it up.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct TokenBinding {
+    /// `supported` or `present`.
+    pub status: String,
+    /// The binding's id.
+    pub id: Option<String>,
 }
 
 fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
@@ -220,6 +232,8 @@ impl ClientData {
         if json.len() > MAX_CLIENT_DATA {
             return Err(Fault::Malformed);
         }
+        // The whole of it is good JSON, also what is passed over below.
+        let _: serde_json::Value = serde_json::from_slice(json).map_err(|_| Fault::Malformed)?;
         serde_json::from_slice(json).map_err(|_| Fault::Malformed)
     }
 
@@ -278,11 +292,7 @@ impl AuthenticatorData {
             (attested, rest) = (Some((id, key)), after);
         }
         if flags & ED != 0 {
-            let mut decoder = Decoder::new(rest);
-            if !matches!(decoder.datatype(), Ok(Type::Map)) || decoder.skip().is_err() {
-                return Err(Fault::Malformed);
-            }
-            rest = &rest[decoder.position()..];
+            rest = extensions(rest).ok_or(Fault::Malformed)?;
         }
         // Section 6.1.3: a passkey that may not be backed up is not backed up.
         if !rest.is_empty() || flags & (BE | BS) == BS {
@@ -325,6 +335,77 @@ fn attested_credential(bytes: &[u8]) -> Result<(Vec<u8>, CredentialKey, &[u8]), 
     let (id, rest) = rest.split_at(length);
     let (key, used) = CredentialKey::read(rest)?;
     Ok((id.to_vec(), key, &rest[used..]))
+}
+
+/// The map of extensions, of text to anything: canonical CBOR as CTAP2 demands it of authenticators, without tags and
+/// floating point numbers. Gives what follows it.
+fn extensions(bytes: &[u8]) -> Option<&[u8]> {
+    let (count, mut rest) = head(bytes).and_then(|(major, count, rest)| (major == 5).then_some((count, rest)))?;
+    let mut keys = Vec::new();
+    for _ in 0..count {
+        if rest.first()? >> 5 != 3 {
+            return None;
+        }
+        let value = plain_item(rest, 0)?;
+        keys.push(&rest[..rest.len() - value.len()]);
+        rest = plain_item(value, 0)?;
+    }
+    unique(&keys).then_some(rest)
+}
+
+const MAX_DEPTH: usize = 8;
+
+/// Passes over one item and gives what follows it.
+fn plain_item(bytes: &[u8], depth: usize) -> Option<&[u8]> {
+    if depth > MAX_DEPTH {
+        return None;
+    }
+    let (major, count, mut rest) = head(bytes)?;
+    match major {
+        0 | 1 => Some(rest),
+        2 => rest.get(usize::try_from(count).ok()?..),
+        3 => {
+            let (text, rest) = rest.split_at_checked(usize::try_from(count).ok()?)?;
+            core::str::from_utf8(text).ok().map(|_| rest)
+        }
+        4 => {
+            for _ in 0..count {
+                rest = plain_item(rest, depth + 1)?;
+            }
+            Some(rest)
+        }
+        5 => {
+            let mut keys = Vec::new();
+            for _ in 0..count {
+                let value = plain_item(rest, depth + 1)?;
+                keys.push(&rest[..rest.len() - value.len()]);
+                rest = plain_item(value, depth + 1)?;
+            }
+            unique(&keys).then_some(rest)
+        }
+        // false, true, null and undefined
+        7 if (20..=23).contains(&count) && bytes.len() - rest.len() == 1 => Some(rest),
+        _ => None,
+    }
+}
+
+fn unique(keys: &[&[u8]]) -> bool {
+    keys.iter().enumerate().all(|(at, key)| !keys[..at].contains(key))
+}
+
+/// Major type and argument of an item in the shortest form, and what follows them.
+fn head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
+    let (first, rest) = bytes.split_first()?;
+    let (major, short) = (first >> 5, first & 31);
+    let long = match short {
+        0..=23 => return Some((major, u64::from(short), rest)),
+        24..=27 => 1usize << (short - 24),
+        _ => return None,
+    };
+    let (argument, rest) = rest.split_at_checked(long)?;
+    let argument = argument.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let least = [24, 1 << 8, 1 << 16, 1 << 32][usize::from(short - 24)];
+    (argument >= least).then_some((major, argument, rest))
 }
 
 /// `authData` of an attestation object (section 6.5.4): a map with `fmt`, `attStmt` and `authData`.

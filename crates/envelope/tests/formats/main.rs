@@ -8,6 +8,7 @@ mod door;
 mod door_decoders;
 mod golden;
 mod passkey;
+mod passkey_decoders;
 mod refusals;
 mod sample;
 mod secrets;

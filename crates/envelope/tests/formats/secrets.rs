@@ -4,21 +4,23 @@ use std::{collections::BTreeSet, fs};
 
 use halfkey_envelope::{
     Record,
+    all_of::Part,
     client_share::Contents,
     custodian::{DataKey, ShredKey},
     door::{KeeperPart, OprfKey, ReadBackToken, UnlockTag},
     entropy::DangerSeededEntropy,
     frame::{Challenge, Channel, LinkKey, Response},
-    hpke::{AnswerKey, Request, SecretKey},
+    hpke::{AnswerKey, Request, SecretKey, Sender},
     keeper::SealRootKey,
     oprf::{self, Blinding},
+    passkey::{KeeperContents, Mode, PendingRelease, PrfOutput, Release, ReleaseAnswer},
     password::{Stretched, Unlocking},
     recovery_code::RecoveryCode,
     seal::{FileKey, SealKey},
     text::Password,
 };
 
-use crate::{door, sample};
+use crate::{door, passkey, sample};
 
 /// Fails to compile if a type is `Clone`, `Serialize` or `Display`: `probe` would be ambiguous.
 macro_rules! never {
@@ -42,7 +44,7 @@ macro_rules! never {
 
 never!(SealKey, FileKey, DataKey, ShredKey, SecretKey, AnswerKey, Contents, Record);
 never!(SealRootKey, KeeperPart, OprfKey, ReadBackToken, UnlockTag, LinkKey, Channel, Blinding, RecoveryCode, Password);
-never!(Stretched, Unlocking);
+never!(Stretched, Unlocking, Part, PrfOutput, KeeperContents, Sender, Release, PendingRelease, ReleaseAnswer);
 
 fn shown() -> Vec<(&'static str, String)> {
     let mut entropy = DangerSeededEntropy::new(1);
@@ -68,6 +70,13 @@ fn shown() -> Vec<(&'static str, String)> {
         ("RecoveryCode", format!("{:?}", RecoveryCode::generate(&mut entropy))),
         ("Stretched", format!("{:?}", door::stretched(&mut entropy))),
         ("Unlocking", format!("{:?}", door::Flow::new("correct horse", &mut entropy).unlocking(&mut entropy).unwrap())),
+        ("Part", format!("{:?}", passkey::keeper_part(&passkey::stanza(Mode::Keeper, 1)))),
+        ("PrfOutput", format!("{:?}", passkey::output(1))),
+        ("KeeperContents", format!("{:?}", passkey::contents())),
+        ("Sender", format!("{:?}", Sender::setup(&secret.public_key(), b"info", &mut entropy).unwrap())),
+        ("Release", format!("{:?}", passkey::release())),
+        ("PendingRelease", format!("{:?}", passkey::pending().0)),
+        ("ReleaseAnswer", format!("{:?}", passkey::pending().1)),
         ("Password", format!("{:?}", Password::text("correct horse").unwrap())),
     ]
 }
@@ -88,9 +97,11 @@ fn every_secret_shows_only_its_name() {
 
 /// Names that the sources declare through the two macros of `secret.rs`.
 fn declared() -> BTreeSet<String> {
-    let sources = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap();
+    let src = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+    let entries = |folder: &str| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let sources = entries(src).chain(entries(&format!("{src}/passkey"))).filter(|path| path.is_file());
     let mut names = BTreeSet::new();
-    for path in sources.map(|entry| entry.unwrap().path()).filter(|path| !path.ends_with("secret.rs")) {
+    for path in sources.filter(|path| !path.ends_with("secret.rs")) {
         let source = fs::read_to_string(path).unwrap();
         for block in source.split("redact!(").skip(1) {
             let list = block.split(')').next().unwrap();
