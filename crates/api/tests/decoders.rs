@@ -107,3 +107,21 @@ proptest! {
         bodies::solana_message(&bytes);
     }
 }
+
+#[test]
+#[ignore = "no test: writes the inputs from which the fuzzers start, see fuzz/README.md"]
+fn seeds() {
+    let all = [
+        ("payload", Payload::EthMessage(vec![7; 40]).to_cbor()),
+        ("ethereum_transaction", ethereum_transaction()),
+        ("typed_data", typed_data()),
+        ("psbt", psbt()),
+        ("solana_message", solana_message()),
+    ];
+    for (target, bytes) in all {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+        let folder = corpus.join(format!("signing_{target}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("genuine"), bytes).unwrap();
+    }
+}

@@ -63,3 +63,22 @@ pub fn damaged(genuine: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     });
     prop_oneof![1 => prop::collection::vec(any::<u8>(), 0..2048), 4 => edited]
 }
+
+/// Writes one input from which a fuzzer starts.
+pub fn seed(target: &str, bytes: &[u8]) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("genuine"), bytes).unwrap();
+}
+
+#[test]
+#[ignore = "no test: writes the inputs from which the fuzzers start, see fuzz/README.md"]
+fn seeds() {
+    seed("cbor_header", &bodies::genuine_header());
+    seed("record", &bodies::genuine_record());
+    seed("contents", &bodies::genuine_contents());
+    seed("envelope_open", &bodies::genuine_envelope());
+    seed("hpke_request", &bodies::genuine_request());
+    seed("custodian", &bodies::genuine_half());
+    seed("keeper_messages", &bodies::genuine_keeper_request());
+}

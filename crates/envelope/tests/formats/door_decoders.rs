@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::decoders::damaged;
+use crate::decoders::{damaged, seed};
 
 #[path = "../../../../fuzz/bodies/door.rs"]
 mod bodies;
@@ -39,4 +39,15 @@ proptest! {
     fn coded_record(bytes in damaged(bodies::genuine_coded_record())) {
         bodies::coded_record(&bytes);
     }
+}
+
+#[test]
+#[ignore = "no test: writes the inputs from which the fuzzers start, see fuzz/README.md"]
+fn seeds() {
+    seed("door_requests", &bodies::genuine_request());
+    seed("door_bodies", &bodies::genuine_context());
+    seed("door_sealed", &bodies::genuine_message());
+    seed("frames", &[0, 0, 0, 2, 1, 2, 0, 0, 0, 1, 3]);
+    seed("typed", &bodies::genuine_code());
+    seed("coded_record", &bodies::genuine_coded_record());
 }
