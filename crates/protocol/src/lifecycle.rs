@@ -57,6 +57,7 @@ pub fn apply(slot: &Slot, event: &Event, now_ms: u64) -> Result<Slot, Refusal> {
         Event::Remove { reason } => remove(&mut next, *reason, now_ms)?,
         Event::Ban { pair } => ban(&mut next, *pair, now_ms)?,
         Event::Review { pair, beyond_limit } => review(&mut next, *pair, *beyond_limit)?,
+        Event::Uphold { pair } => uphold(&mut next, *pair, now_ms)?,
         Event::Freeze { pair } => freeze(&mut next, *pair, now_ms)?,
         Event::Thaw { pair } => thaw(&mut next, *pair, now_ms)?,
         Event::Opened { pair } => opened(&mut next, *pair, now_ms)?,
@@ -251,6 +252,19 @@ fn review(slot: &mut Slot, id: PairRef, beyond_limit: bool) -> Result<(), Refusa
         return Err(Refusal::HealLimit);
     }
     slot.pairs[at].reviewed = true;
+    Ok(())
+}
+
+fn uphold(slot: &mut Slot, id: PairRef, now_ms: u64) -> Result<(), Refusal> {
+    let at = index(slot, id)?;
+    if slot.pairs[at].state != PairState::Banned {
+        return Err(Refusal::NotBanned);
+    }
+    slot.pairs[at].reviewed = false;
+    let healing = |pair: &&mut Pair| pair.state == PairState::Pending && pair.heals;
+    for pair in slot.pairs.iter_mut().filter(healing) {
+        retire(pair, RetireReason::Cancelled, now_ms);
+    }
     Ok(())
 }
 

@@ -112,6 +112,11 @@ pub enum Event {
         /// The operator names the slot in spite of [`MAX_HEALS`](super::MAX_HEALS).
         beyond_limit: bool,
     },
+    /// An operator lets the ban stand: an earlier review of it counts no more, and a pair that heals it is given up.
+    Uphold {
+        /// The banned pair.
+        pair: PairRef,
+    },
     /// A recovery from this backup was cancelled or denied after a proof of possession (METHODS.md G).
     Freeze {
         /// The pair.

@@ -54,6 +54,7 @@ fn event(signing: bool) -> impl Strategy<Value = Event> {
         1 => reason.prop_map(|reason| Event::Remove { reason }),
         2 => pair.clone().prop_map(|pair| Event::Ban { pair }),
         2 => (pair.clone(), any::<bool>()).prop_map(|(pair, beyond_limit)| Event::Review { pair, beyond_limit }),
+        1 => pair.clone().prop_map(|pair| Event::Uphold { pair }),
         1 => pair.clone().prop_map(|pair| Event::Freeze { pair }),
         1 => pair.clone().prop_map(|pair| Event::Thaw { pair }),
         2 => pair.prop_map(|pair| Event::Opened { pair }),

@@ -137,6 +137,14 @@ fn every_event_in_every_state() {
                     },
                 ),
                 (
+                    "uphold",
+                    Event::Uphold { pair },
+                    match state {
+                        Banned => Ok(Banned),
+                        _ => Err(Refusal::NotBanned),
+                    },
+                ),
+                (
                     "evidence",
                     Event::Evidence { pair, by: D1, what },
                     match state {
@@ -524,6 +532,23 @@ fn a_banned_pair_deals_once_for_each_review() {
     let healed = apply(&proven, &Event::Commit { pair: sp(2), by: D1 }, T).unwrap();
     assert_eq!(healed.active().unwrap().id, sp(2));
     assert_eq!(healed.pair(sp(1)).unwrap().state, PairState::Retired);
+}
+
+#[test]
+fn a_ban_that_is_upheld_takes_the_review_back_and_gives_the_healing_pair_up() {
+    let banned = slot_in(true, PairState::Banned);
+    let heal = Event::HealBegin { pair: sp(2), by: D1 };
+    let uphold = Event::Uphold { pair: sp(1) };
+    let reviewed = apply(&banned, &Event::Review { pair: sp(1), beyond_limit: false }, T).unwrap();
+    let upheld = apply(&reviewed, &uphold, T).unwrap();
+    assert_eq!(apply(&upheld, &heal, T), Err(Refusal::ReviewNeeded));
+
+    let healing = apply(&apply(&reviewed, &heal, T).unwrap(), &evidence_of(sp(2), Evidence::ServerHalf), T).unwrap();
+    let upheld = apply(&healing, &uphold, T).unwrap();
+    assert_eq!(upheld.pair(sp(2)).unwrap().retired_because, Some(RetireReason::Cancelled));
+    assert_eq!(may_deal(&upheld, sp(1)), Err(Refusal::Banned));
+    assert_eq!(apply(&upheld, &evidence_of(sp(2), Evidence::TestSignature), T), Err(Refusal::Retired));
+    assert_eq!(upheld.pair(sp(1)).unwrap().state, PairState::Banned, "an operator may think again");
 }
 
 #[test]
