@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Subcommand};
-use halfkey_cli::output::to_stdout;
+use clap::{ArgGroup, Args, Subcommand};
+use halfkey_cli::output::{time, to_stdout};
 use halfkey_envelope::{
     frame,
-    id::{ApiKeyId, CustodianId},
+    id::{ApiKeyId, BackupId, ClientId, CustodianId, PairId, RecoveryId},
     keeper::{Answer, Request, decode_answer, encode_request},
 };
 use halfkey_protocol::descriptor::{EvidencePolicy, Hex, HpkePublic, Keeper};
@@ -18,6 +18,7 @@ use halfkey_server::{
     App, Details, admin,
     clock::{Clock, SystemClock},
     config::KeeperAddress,
+    store::{BannedPair, ContestedRecovery, FrozenPair, FrozenPlace, WaitingForOperator},
 };
 use serde_json::json;
 use tokio::{
@@ -91,6 +92,79 @@ enum AdminCommand {
         /// Print exactly one JSON object
         #[arg(long)]
         json: bool,
+    },
+    /// List what waits for the operator: banned pairs, frozen pairs, and recoveries that a device cancelled a second time
+    Waiting {
+        #[command(flatten)]
+        place: Place,
+        /// Print exactly one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Decide about a banned signing pair, after looking into why it was banned
+    ///
+    /// A pair is banned when one side cheats in a signature, or a fault of a machine looks like it. Lifted, the device may
+    /// make a new pair in its place, once (`halfkey wallet heal`); the banned one never signs again. Upheld, it stays
+    /// banned, and the wallet can still be recovered from a backup.
+    #[command(group(ArgGroup::new("decision").required(true).args(["lift", "uphold"])))]
+    ReviewBan {
+        #[command(flatten)]
+        place: Place,
+        /// As `waiting` lists it
+        #[arg(long, value_name = "ID")]
+        client: ClientId,
+        /// As `waiting` lists it
+        #[arg(long, value_name = "ID")]
+        pair: PairId,
+        /// Let the device heal it
+        #[arg(long)]
+        lift: bool,
+        /// Let the ban stand
+        #[arg(long)]
+        uphold: bool,
+        /// Lift it although this device was healed three times already
+        #[arg(long, requires = "lift")]
+        beyond_limit: bool,
+    },
+    /// Thaw what a cancelled or expired recovery, or a restore, has frozen: it works again
+    ///
+    /// Somebody has opened a frozen backup. Thaw it only when it was its owner; otherwise let the owner back up again,
+    /// which replaces it.
+    #[command(group(ArgGroup::new("what").required(true).args(["backup", "pair"])))]
+    Thaw {
+        #[command(flatten)]
+        place: Place,
+        /// As `waiting` lists it
+        #[arg(long, value_name = "ID")]
+        client: ClientId,
+        /// A frozen backup
+        #[arg(long, value_name = "ID")]
+        backup: Option<BackupId>,
+        /// A frozen signing pair
+        #[arg(long, value_name = "ID")]
+        pair: Option<PairId>,
+    },
+    /// Cancel a recovery; if its method was opened already, that backup is frozen
+    CancelRecovery {
+        #[command(flatten)]
+        place: Place,
+        /// As `waiting` lists it
+        #[arg(long, value_name = "ID")]
+        client: ClientId,
+        /// As `waiting` lists it
+        #[arg(long, value_name = "ID")]
+        recovery: RecoveryId,
+    },
+    /// Let a recovery go on that a device has cancelled; no device can cancel it any more
+    ContinueRecovery {
+        #[command(flatten)]
+        place: Place,
+        /// As `waiting` lists it
+        #[arg(long, value_name = "ID")]
+        client: ClientId,
+        /// As `waiting` lists it
+        #[arg(long, value_name = "ID")]
+        recovery: RecoveryId,
     },
     /// Write the deployment descriptor: the keys and policies that apps compile in and trust
     Descriptor {
@@ -178,6 +252,21 @@ pub async fn run(args: AdminArgs) -> Result<()> {
         AdminCommand::CreateKey { place, custodian, json } => create_key(&place, custodian, json).await,
         AdminCommand::RevokeKey { place, custodian, key } => revoke_key(&place, custodian, key).await,
         AdminCommand::Copied { place, minutes_ago, json } => copied(&place, minutes_ago, json).await,
+        AdminCommand::Waiting { place, json } => waiting(&place, json).await,
+        AdminCommand::ReviewBan { place, client, pair, lift, uphold: _, beyond_limit } => {
+            review_ban(&place, client, pair, lift, beyond_limit).await
+        }
+        AdminCommand::Thaw { place, client, backup, pair } => thaw(&place, client, backup, pair).await,
+        AdminCommand::CancelRecovery { place, client, recovery } => {
+            admin::cancel_recovery(&open(&place).await?, client, recovery).await?;
+            to_stdout(&format!("recovery {recovery} is cancelled"));
+            Ok(())
+        }
+        AdminCommand::ContinueRecovery { place, client, recovery } => {
+            admin::continue_recovery(&open(&place).await?, client, recovery).await?;
+            to_stdout(&format!("recovery {recovery} goes on"));
+            Ok(())
+        }
         AdminCommand::Descriptor { place, url, out, evidence, json } => {
             descriptor(&place, url, &out, evidence.policy()?, json).await
         }
@@ -241,6 +330,99 @@ async fn copied(place: &Place, minutes_ago: u64, as_json: bool) -> Result<()> {
         to_stdout(&json!({ "asOf": as_of_ms, "erasedHalves": swept.shredded }).to_string());
     } else {
         to_stdout(&format!("{} halves erased", swept.shredded));
+    }
+    Ok(())
+}
+
+async fn waiting(place: &Place, as_json: bool) -> Result<()> {
+    let waiting = admin::waiting(&open(place).await?).await?;
+    if as_json {
+        to_stdout(&waiting_value(&waiting).to_string());
+        return Ok(());
+    }
+    for banned in &waiting.banned {
+        let BannedPair { client, pair, device, reason, since_ms, heals, .. } = banned;
+        let (curve, since, reason) =
+            (banned.curve.as_str(), time(*since_ms), reason.as_deref().unwrap_or("of old, without a reason"));
+        to_stdout(&format!("banned     client {client}  pair {pair}  {curve} on device {device}"));
+        to_stdout(&format!("           since {since}: {reason}; healed {heals} times before"));
+    }
+    for frozen in &waiting.frozen {
+        let (client, since) = (frozen.client, time(frozen.since_ms));
+        to_stdout(&match &frozen.place {
+            FrozenPlace::Backup { backup, method } => {
+                format!("frozen     client {client}  backup {backup}  {method}, since {since}")
+            }
+            FrozenPlace::Signing { pair, device } => {
+                format!("frozen     client {client}  pair {pair}  on device {device}, since {since}")
+            }
+        });
+    }
+    for ContestedRecovery { client, recovery, method, device_name, contested_by, created_ms, expires_ms, .. } in
+        &waiting.contested
+    {
+        let (asked, expires) = (time(*created_ms), time(*expires_ms));
+        to_stdout(&format!(
+            "contested  client {client}  recovery {recovery}  {method}, asked by {device_name:?} {asked}"
+        ));
+        to_stdout(&format!("           cancelled by device {contested_by}, not for the first time; expires {expires}"));
+    }
+    if waiting == WaitingForOperator::default() {
+        to_stdout("Nothing waits for the operator.");
+    }
+    Ok(())
+}
+
+fn waiting_value(waiting: &WaitingForOperator) -> serde_json::Value {
+    let banned = |one: &BannedPair| {
+        json!({
+            "clientId": one.client, "pairId": one.pair, "walletId": one.wallet, "curve": one.curve,
+            "deviceId": one.device, "reason": one.reason, "since": one.since_ms, "heals": one.heals,
+        })
+    };
+    let frozen = |one: &FrozenPair| match &one.place {
+        FrozenPlace::Backup { backup, method } => {
+            json!({ "clientId": one.client, "backupId": backup, "method": method, "since": one.since_ms })
+        }
+        FrozenPlace::Signing { pair, device } => {
+            json!({ "clientId": one.client, "pairId": pair, "deviceId": device, "since": one.since_ms })
+        }
+    };
+    let contested = |one: &ContestedRecovery| {
+        json!({
+            "clientId": one.client, "recoveryId": one.recovery, "method": one.method, "deviceName": one.device_name,
+            "createdAt": one.created_ms, "cancelledBy": one.contested_by, "since": one.since_ms,
+            "expiresAt": one.expires_ms,
+        })
+    };
+    json!({
+        "banned": waiting.banned.iter().map(banned).collect::<Vec<_>>(),
+        "frozen": waiting.frozen.iter().map(frozen).collect::<Vec<_>>(),
+        "contested": waiting.contested.iter().map(contested).collect::<Vec<_>>(),
+    })
+}
+
+async fn review_ban(place: &Place, client: ClientId, pair: PairId, lift: bool, beyond_limit: bool) -> Result<()> {
+    let app = open(place).await?;
+    if lift {
+        admin::lift_ban(&app, client, pair, beyond_limit).await?;
+        to_stdout(&format!("pair {pair}: its device may heal it once, with `halfkey wallet heal`"));
+    } else {
+        admin::uphold_ban(&app, client, pair).await?;
+        to_stdout(&format!("pair {pair} stays banned"));
+    }
+    Ok(())
+}
+
+async fn thaw(place: &Place, client: ClientId, backup: Option<BackupId>, pair: Option<PairId>) -> Result<()> {
+    let app = open(place).await?;
+    if let Some(backup) = backup {
+        admin::thaw_backup(&app, client, backup).await?;
+        to_stdout(&format!("backup {backup} is thawed"));
+    }
+    if let Some(pair) = pair {
+        admin::thaw_pair(&app, client, pair).await?;
+        to_stdout(&format!("pair {pair} is thawed"));
     }
     Ok(())
 }

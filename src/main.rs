@@ -65,12 +65,18 @@ async fn run(command: Command) -> u8 {
     }
 }
 
-/// The exit code, with the error on standard error.
+/// The exit code, with the error and what caused it on standard error.
 fn told(result: Result<(), Box<dyn std::error::Error>>) -> u8 {
     match result {
         Ok(()) => 0,
         Err(error) => {
-            to_stderr(&format!("error: {error}"));
+            let mut said = format!("error: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                said.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
+            to_stderr(&said);
             1
         }
     }

@@ -7,6 +7,8 @@ mod access;
 mod kept;
 #[path = "store_contract/life.rs"]
 mod life;
+#[path = "store_contract/operator.rs"]
+mod operator;
 #[path = "store_contract/restore.rs"]
 mod restore;
 #[path = "store_contract/world.rs"]
@@ -167,6 +169,14 @@ contract! {
     life::a_pair_that_stays_pending_expires;
     life::events_are_delivered_at_least_once_and_then_no_more;
     life::a_drill_counts_only_when_it_passed;
+    operator::a_reviewed_ban_is_healed_once_and_the_old_half_signs_nothing;
+    operator::a_ban_that_is_upheld_waits_no_more_and_heals_nothing;
+    operator::an_operator_lifts_the_limit_of_heals_by_name;
+    operator::a_ban_while_a_recovery_makes_the_pair_ends_it_and_freezes_nothing;
+    operator::a_second_cancel_by_the_same_device_goes_to_the_operator;
+    operator::an_expiry_after_possession_freezes_where_another_device_lives;
+    operator::a_device_revoked_in_the_middle_of_its_recovery_freezes_the_backup;
+    operator::a_frozen_signing_pair_is_thawed_by_name;
     kept::state_is_taken_once_by_its_device_at_its_step;
     kept::t15_racing_takers_of_one_state_get_it_once;
     kept::the_same_device_takes_its_session_over;

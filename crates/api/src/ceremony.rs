@@ -16,9 +16,11 @@
 //! | | 3 | secp256k1: refresh 2; ed25519: none | secp256k1: refresh 2 | new server halves stored, pending |
 //! | | 4 | test signature 1 | test signature 1 | |
 //! | | 5 | secp256k1: test signature 2; both: proof of the new half | last message | pairs Active, recovery Completed |
+//! | Heal | 1 | commitment | the server's dealing, signed | |
+//! | | 2 to 5 | as in `Recover`, of the healed pair's curve alone | | the new half stored; in 5 the pair Active |
 //!
 //! The session of a secp256k1 signature is opened by the server's half of its id, n_S. Step 0 asks for it; but the last
-//! answer of every ceremony that leaves a secp256k1 pair ready (CreateWallet 3, Sign 2, Recover 5) opens the session of
+//! answer of every ceremony that leaves a secp256k1 pair ready (CreateWallet 3, Sign 2, Recover 5, Heal 5) opens the session of
 //! this device's **next** signature already: its `session`, `resume` and `nonce` are those that a step 0 would have
 //! given, and the next signature begins with step 1. There is one such session for a device; a newer one replaces it, it
 //! is used once, waits 7 days at most, and a start of the server may forget it. A device removes it from its store before
@@ -35,19 +37,22 @@
 //! | Sign | the signing pair | none | of that pair | secp256k1: of the answer that opened the session; ed25519: zeros | none |
 //! | Backup | the signing pair | the pending backup pair | of [`BackupBegun`] | of [`BackupBegun`] | the custodian's |
 //! | Recover | the backup pair | the pending signing pair | of the pending pair | of [`Recovery`] | the custodian's |
+//! | Heal | the banned signing pair | the pending signing pair | of [`HealBegun`] | of [`HealBegun`] | none |
 //!
 //! The server's and the custodian's keys are both those of the descriptor, identity and HPKE. The device's HPKE key is
-//! left empty: `reshare` makes one per curve and takes it from the device's signed message. The test signature of a
-//! recovery is made under the same context. FROST needs no jointly random id, so ed25519 signs in one round trip; the
+//! left empty: `reshare` makes one per curve and takes it from the device's signed message. In a recovery it is the
+//! one-time key that the proof of possession named, and the server compares. The test signature of a recovery or healing
+//! is made under the same context. FROST needs no jointly random id, so ed25519 signs in one round trip; the
 //! oblivious transfers of secp256k1 do (PROTOCOL.md 2 trap 6), and n_S is there before there is a payload.
 //!
-//! Proofs of a half read back from the device's store (`CreateWallet` step 3, `Recover` step 5) have the purpose
+//! Proofs of a half read back from the device's store (`CreateWallet` step 3, `Recover` and `Heal` step 5) have the purpose
 //! `Create`, the context [`crate::context::stored_half`] over n_S, the new pair, and as the verifier's nonce the one in
 //! the answer before.
 //!
 //! [`PendingWallet::pair_id`]: crate::message::PendingWallet::pair_id
 //! [`WalletsBegun`]: crate::message::WalletsBegun
 //! [`BackupBegun`]: crate::message::BackupBegun
+//! [`HealBegun`]: crate::message::HealBegun
 //! [`Recovery`]: crate::message::Recovery
 
 use halfkey_envelope::{id::SessionId, wallet::Curve};
@@ -80,6 +85,9 @@ pub enum Op {
     /// Reshare (C, K) → (C′, S) on every curve; the subject is the recovery id.
     #[n(4)]
     Recover,
+    /// Reshare (C, S) → (C, S) after a ban, on one curve; the subject is the new signing pair's id.
+    #[n(5)]
+    Heal,
 }
 
 /// One curve's message.
@@ -127,7 +135,7 @@ pub struct CeremonyRequest {
     pub parts: Vec<Part>,
 }
 
-/// A part of step 2 of `Recover`: strict CBOR in [`Part::bytes`].
+/// A part of step 2 of `Recover` and `Heal`: strict CBOR in [`Part::bytes`].
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct RecoverOpen {
@@ -139,7 +147,7 @@ pub struct RecoverOpen {
     pub refresh: Option<ByteVec>,
 }
 
-/// A part of step 5 of `Recover`: strict CBOR in [`Part::bytes`].
+/// A part of step 5 of `Recover` and `Heal`: strict CBOR in [`Part::bytes`].
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct RecoverFinish {
@@ -147,7 +155,7 @@ pub struct RecoverFinish {
     #[n(0)]
     pub message: Option<ByteVec>,
     /// The proof of the new half, made from the copy read back, with [`crate::context::stored_half`] over the
-    /// recovery's n_S, under the nonce of the answer to step 4.
+    /// recovery's or healing's n_S, under the nonce of the answer to step 4.
     #[n(1)]
     pub proof: ByteVec,
 }

@@ -11,7 +11,8 @@ pub fn ceremony_aad(deployment: DeploymentId, client: ClientId, device_key: &[u8
     h("halfkey/ceremony/v1/aad", &[deployment.as_bytes(), client.as_bytes(), device_key])
 }
 
-/// Context of the proof that the device has read back its new half (`CreateWallet` step 3, `Recover` step 5).
+/// Context of the proof that the device has read back its new half (`CreateWallet` step 3, `Recover` and `Heal`
+/// step 5).
 #[must_use]
 pub fn stored_half(deployment: DeploymentId, client: ClientId, nonce: &[u8; 32], device_key: &[u8; 32]) -> [u8; 32] {
     h("halfkey/signing/v1/stored", &[deployment.as_bytes(), client.as_bytes(), nonce, device_key])

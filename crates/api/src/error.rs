@@ -82,6 +82,10 @@ error_ids! {
     PairBanned = "PAIR_BANNED", 409;
     /// The pair is frozen after a cancelled recovery.
     PairFrozen = "PAIR_FROZEN", 409;
+    /// The pair is not banned: there is nothing to heal.
+    NotBanned = "NOT_BANNED", 409;
+    /// The pair is banned, and the operator has not let it heal.
+    ReviewNeeded = "REVIEW_NEEDED", 409;
     /// It would leave the wallet without an active pair or a proven backup.
     LastProtection = "LAST_PROTECTION", 409;
     /// Wrong password, PIN or code; `details.remaining` guesses are left.

@@ -25,6 +25,10 @@ routes! {
     DEVICE = "/api/v3/clients/me/devices/{device_id}";
     /// Open the creation of the client's wallets.
     WALLETS = "/api/v3/clients/me/wallets";
+    /// Begin to heal this device's banned signing pair, after the operator's review.
+    SIGNING_PAIR_HEAL = "/api/v3/clients/me/signing-share-pairs/{pair_id}/heal";
+    /// Report that the server cheated with this device's signing pair: it is banned.
+    SIGNING_PAIR_BAN = "/api/v3/clients/me/signing-share-pairs/{pair_id}/ban";
     /// Every step of every ceremony: sealed CBOR.
     CEREMONIES = "/api/v3/clients/me/ceremonies";
     /// Begin a backup.

@@ -3,14 +3,14 @@
 use halfkey_api::{auth::prefix, message::CreatedKey};
 use halfkey_envelope::{
     entropy::OsEntropy,
-    id::{ApiKeyId, CustodianId},
+    id::{ApiKeyId, BackupId, ClientId, CustodianId, PairId, RecoveryId},
 };
 
 use crate::{
     app::App,
     error::Error,
     http::auth::new_credential,
-    store::{self, Custodian, KeyOwner},
+    store::{self, Custodian, EndedBy, KeyOwner, WaitingForOperator},
 };
 
 /// What a custodian's first key may do: everything that this version has.
@@ -55,6 +55,64 @@ pub async fn custodians(app: &App) -> Result<Vec<Custodian>, store::Error> {
 pub async fn copied(app: &App, as_of_ms: u64) -> Result<store::Swept, Error> {
     let now_ms = app.now_ms();
     Ok(app.store.sweep(Some(as_of_ms.min(now_ms)), now_ms).await?)
+}
+
+/// What waits for the operator: bans, frozen pairs, recoveries that a device has cancelled for the second time.
+///
+/// # Errors
+/// The database's own trouble.
+pub async fn waiting(app: &App) -> Result<WaitingForOperator, Error> {
+    Ok(app.store.waiting_for_operator(app.now_ms()).await?)
+}
+
+/// Lifts a ban after a review: the pair may deal once, so that its device can heal it (PROTOCOL.md 4.9).
+///
+/// # Errors
+/// When there is no such pair, it is not banned, or was healed too often and `beyond_limit` is not given.
+pub async fn lift_ban(app: &App, client: ClientId, pair: PairId, beyond_limit: bool) -> Result<(), Error> {
+    Ok(app.store.review_ban(client, pair, beyond_limit, app.now_ms()).await?)
+}
+
+/// Lets a ban stand: its device cannot heal the pair. May be lifted later all the same.
+///
+/// # Errors
+/// When there is no such pair, or it is not banned.
+pub async fn uphold_ban(app: &App, client: ClientId, pair: PairId) -> Result<(), Error> {
+    Ok(app.store.uphold_ban(client, pair, app.now_ms()).await?)
+}
+
+/// Thaws a frozen backup: it recovers again.
+///
+/// # Errors
+/// When there is no such backup, or it is not frozen.
+pub async fn thaw_backup(app: &App, client: ClientId, backup: BackupId) -> Result<(), Error> {
+    Ok(app.store.thaw_backup(client, backup, app.now_ms()).await?)
+}
+
+/// Thaws a signing pair that a restore froze: it signs again.
+///
+/// # Errors
+/// When there is no such pair, or it is not frozen.
+pub async fn thaw_pair(app: &App, client: ClientId, pair: PairId) -> Result<(), Error> {
+    Ok(app.store.thaw_pair(client, pair, app.now_ms()).await?)
+}
+
+/// Cancels an open recovery, contested or not. If its method was opened already, that backup is frozen.
+///
+/// # Errors
+/// When there is no such recovery, or it is completed.
+pub async fn cancel_recovery(app: &App, client: ClientId, recovery: RecoveryId) -> Result<(), Error> {
+    app.store.end_recovery(client, recovery, EndedBy::Operator, app.now_ms()).await?;
+    Ok(())
+}
+
+/// Lets a contested recovery go on; no device can cancel it any more.
+///
+/// # Errors
+/// When there is no such recovery, or it is not contested.
+pub async fn continue_recovery(app: &App, client: ClientId, recovery: RecoveryId) -> Result<(), Error> {
+    app.store.continue_recovery(client, recovery, app.config.recovery.open_ms, app.now_ms()).await?;
+    Ok(())
 }
 
 /// Revokes an API key at once.

@@ -145,6 +145,8 @@ impl From<Refusal> for Fault {
             Refusal::OperationInProgress { .. } => Self::in_progress(RETRY_AFTER_MS),
             Refusal::Banned => Self::banned(),
             Refusal::Frozen => Self::new(ErrorId::PairFrozen, "the share pair is frozen"),
+            Refusal::NotBanned => Self::new(ErrorId::NotBanned, "the share pair is not banned"),
+            Refusal::ReviewNeeded => Self::new(ErrorId::ReviewNeeded, "the operator has to review the ban first"),
             Refusal::LastPair | Refusal::LastBackup | Refusal::LastDevice => {
                 Self::new(ErrorId::LastProtection, "it would leave the wallet without protection")
             }

@@ -25,6 +25,9 @@ use crate::{
     store::{Device, NewDevice, NewRecovery, OldDevices, Recovery, RecoveryState},
 };
 
+/// When to ask again for what an operator has to decide.
+const OPERATOR_RETRY_MS: u64 = 60_000;
+
 /// From when on the method may be opened: at once, unless another device was seen lately (DECISIONS.md D33).
 fn ready_ms(policy: &RecoveryPolicy, devices: &[Device], now_ms: u64) -> u64 {
     let lately = |device: &Device| now_ms.saturating_sub(device.seen_ms) < policy.seen_within_ms;
@@ -79,6 +82,7 @@ pub(crate) fn shown(recovery: &Recovery) -> message::Recovery {
             RecoveryState::Waiting => message::RecoveryState::Waiting,
             RecoveryState::Ready => message::RecoveryState::Ready,
             RecoveryState::Executing => message::RecoveryState::Executing,
+            RecoveryState::Contested => message::RecoveryState::Requested,
             RecoveryState::Completed => message::RecoveryState::Completed,
             RecoveryState::Cancelled => message::RecoveryState::Cancelled,
             RecoveryState::Expired => message::RecoveryState::Expired,
@@ -128,6 +132,10 @@ pub(crate) fn refused(recovery: &Recovery, now_ms: u64) -> Option<Fault> {
             Fault::new(ErrorId::RecoveryWaiting, "the recovery waits")
                 .retry_after(recovery.ready_ms.saturating_sub(now_ms)),
         ),
+        RecoveryState::Contested => {
+            let fault = Fault::new(ErrorId::RecoveryWaiting, "a device has cancelled it, and the operator decides");
+            Some(fault.retry_after(OPERATOR_RETRY_MS))
+        }
         RecoveryState::Denied => Some(Fault::new(ErrorId::RecoveryDenied, "the policy denied the recovery")),
         _ => Some(Fault::new(ErrorId::ShareState, "the recovery is over")),
     }
@@ -171,7 +179,7 @@ pub(crate) async fn prove_possession(
             Statement { purpose: Purpose::Possession, context: &context, pair: share.id, nonce: &challenge };
         proof::verify(&statement, &public.client_point(), &proof.proof.0)?;
     }
-    let (recovery, _) = app.store.prove_possession(client, id, now_ms).await?;
+    let (recovery, _) = app.store.prove_possession(client, id, &proven.one_time_key.0, now_ms).await?;
     tracing::info!(%client, recovery = %id, device = %recovery.device.id, "possession proven");
     let device_id = recovery.device.id;
     Ok(PossessionProven { device_id, recovery: shown_to_its_device(app, client, recovery).await? })

@@ -71,6 +71,7 @@ fn shown_pair(pair: &SigningPair) -> Option<SigningSharePair> {
         device_id: pair.device,
         status: status.as_str().to_owned(),
         state: pair.pair.state.as_str().to_ascii_lowercase(),
+        reviewed: pair.pair.reviewed,
         generation: pair.pair.generation,
         created_at: pair.pair.created_ms,
     })

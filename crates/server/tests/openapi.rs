@@ -28,6 +28,8 @@ fn every_route_and_every_error_id_is_described() {
         route::DEVICES,
         route::DEVICE,
         route::WALLETS,
+        route::SIGNING_PAIR_HEAL,
+        route::SIGNING_PAIR_BAN,
         route::CEREMONIES,
         route::BACKUPS,
         route::BACKUP,

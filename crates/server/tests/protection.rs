@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use halfkey_api::{
     bytes::{Base64, Hex},
+    ceremony::Op,
     context::{verification_client, verification_custodian},
-    message::{CipherText, CurveProof, OldDevices, ProveVerification, VerificationBegun, VerificationProven},
+    message::{
+        CipherText, CurveProof, OldDevices, ProveVerification, RecoveryState, VerificationBegun, VerificationProven,
+    },
     route::{self, path},
     signing::Payload,
 };
 use halfkey_envelope::{
     entropy::OsEntropy,
+    hpke::SecretKey,
     wallet::{Curve, Method},
 };
 use halfkey_protocol::{
@@ -66,6 +70,124 @@ async fn a_cheating_device_is_banned_for_good_and_the_wallet_recovers() {
     new.recover(&kept, OldDevices::Keep).await;
     new.sign(&hello()).await.unwrap();
     assert_eq!(phone.sign(&hello()).await.unwrap_err(), "PAIR_BANNED", "a recovery elsewhere lifts nothing");
+}
+
+/// A recovery whose device cheats in the test signature can never complete: it ends with the ban, and the owner begins
+/// anew without an operator.
+#[tokio::test]
+async fn a_ban_in_the_test_signature_ends_the_recovery_and_the_next_one_works() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    let kept = phone.back_up(&CODE).await;
+    let mut refusals = Vec::new();
+    for tenth in 1..10 {
+        let device = phone.new_device(tenth);
+        let recovery = device.begin_recovery(&CODE, OldDevices::Keep).await.unwrap();
+        let stored = device.recovery_cipher_text(&recovery).await.unwrap();
+        let halves = device.open(&kept, &stored);
+        let one_time = SecretKey::generate(&mut OsEntropy);
+        let proven = device.prove_possession(&recovery, &stored, &halves, &one_time).await.unwrap();
+        let spoil = |request: &mut Vec<u8>| {
+            let at = request.len() * tenth as usize / 10;
+            request[at] ^= 1;
+        };
+        let refused = device.take_over_spoilt(&proven.recovery, &kept, &halves, one_time, spoil).await.err().unwrap();
+        let banned = refused == "PAIR_BANNED";
+        refusals.push(refused);
+        if !banned {
+            continue;
+        }
+        let shown = server.call("GET", route::RECOVERIES, phone.user.token(), b"").await;
+        let shown: halfkey_api::message::RecoveryList = shown.json();
+        let ended = shown.results.iter().find(|one| one.id == recovery.id).unwrap();
+        assert_eq!(ended.state, RecoveryState::Cancelled);
+        assert_eq!(device.recovery_cipher_text(&recovery).await.unwrap_err(), "DEVICE_REVOKED");
+        let devices = phone.me().await.devices;
+        let own = devices.iter().find(|one| one.public_key.0 == device.user.public()).unwrap();
+        assert!(own.revoked_at.is_some(), "the device was enrolled by that recovery alone");
+        break;
+    }
+    assert_eq!(refusals.last().unwrap(), "PAIR_BANNED", "{refusals:?}");
+    assert!(phone.status().await.backed_up, "not frozen");
+    let mut new = phone.new_device(99);
+    new.recover(&kept, OldDevices::Keep).await;
+    new.sign(&hello()).await.unwrap();
+    phone.sign(&hello()).await.unwrap();
+}
+
+/// METHODS.md G: the proof of possession names a one-time key, and the dealer's sub-shares are sealed to no other.
+#[tokio::test]
+async fn the_dealer_uses_the_one_time_key_that_possession_was_proven_with() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    let kept = phone.back_up(&CODE).await;
+    let device = phone.new_device(1);
+    let recovery = device.begin_recovery(&CODE, OldDevices::Keep).await.unwrap();
+    let stored = device.recovery_cipher_text(&recovery).await.unwrap();
+    let halves = device.open(&kept, &stored);
+    let one_time = SecretKey::from_seed(&[1; 32]);
+    let proven = device.prove_possession(&recovery, &stored, &halves, &one_time).await.unwrap();
+    let other = SecretKey::from_seed(&[2; 32]);
+    let refused = device.take_over_spoilt(&proven.recovery, &kept, &halves, other, |_| {}).await;
+    assert_eq!(
+        refused.err().unwrap(),
+        "CEREMONY_MISMATCH",
+        "signed by the same device key, and another key all the same"
+    );
+    let stored = device.recovery_cipher_text(&recovery).await.unwrap();
+    let again = device.prove_possession(&recovery, &stored, &halves, &SecretKey::from_seed(&[2; 32])).await;
+    assert_eq!(again.unwrap_err(), "CEREMONY_MISMATCH", "a later proof names no other");
+    let stored = device.recovery_cipher_text(&recovery).await.unwrap();
+    device.prove_possession(&recovery, &stored, &halves, &one_time).await.unwrap();
+    let shares = device.take_over(&proven.recovery, &kept, &halves, one_time).await;
+    assert_eq!(shares.len(), 2);
+}
+
+/// The routes of PROTOCOL.md 4.9, refusal by refusal.
+#[tokio::test]
+async fn healing_is_refused_by_its_reason() {
+    let server = Server::start().await;
+    let (phone, other) = (Phone::with_wallet(&server).await, Phone::with_wallet(&server).await);
+    let pair = phone.share(Curve::Secp256k1).pair;
+    let heal = path(route::SIGNING_PAIR_HEAL, &[&pair.to_string()]);
+    let ban = path(route::SIGNING_PAIR_BAN, &[&pair.to_string()]);
+    let report = |reason: &str| serde_json::json!({ "reason": reason });
+    assert_eq!(server.signed_empty(&phone.user, "POST", &heal).await.refusal(), "NOT_BANNED");
+    assert_eq!(server.signed_empty(&other.user, "POST", &heal).await.refusal(), "NOT_FOUND");
+    assert_eq!(server.signed(&other.user, "POST", &ban, &report("X")).await.refusal(), "NOT_FOUND");
+    assert_eq!(server.call("POST", &heal, phone.user.token(), b"").await.refusal(), "DEVICE_SIGNATURE_INVALID");
+    for reason in ["", "small", "A B", "\u{0}", &"X".repeat(65)] {
+        let refused = server.signed(&phone.user, "POST", &ban, &report(reason)).await.refusal();
+        assert_eq!(refused, "INVALID_REQUEST", "{reason:?}");
+    }
+    phone.sign(&hello()).await.unwrap();
+    assert_eq!(server.signed(&phone.user, "POST", &ban, &report("PEER_CHEATED")).await.status, 204);
+    assert_eq!(server.signed(&phone.user, "POST", &ban, &report("PEER_CHEATED")).await.status, 204, "said again");
+    assert_eq!(phone.sign(&hello()).await.unwrap_err(), "PAIR_BANNED");
+    assert_eq!(server.signed_empty(&phone.user, "POST", &heal).await.refusal(), "REVIEW_NEEDED");
+    let shown = || async {
+        let wallets = phone.me().await.wallets;
+        let pairs = wallets.into_iter().flat_map(|wallet| wallet.signing_share_pairs);
+        pairs.filter(|shown| shown.id == pair).map(|shown| (shown.state, shown.reviewed)).next().unwrap()
+    };
+    assert_eq!(shown().await, ("banned".to_owned(), false));
+    let client = phone.user.client.id;
+    halfkey_server::admin::lift_ban(&server.app, client, pair, false).await.unwrap();
+    assert_eq!(shown().await, ("banned".to_owned(), true));
+    let begun: halfkey_api::message::HealBegun = server.signed_empty(&phone.user, "POST", &heal).await.json();
+    assert_eq!((begun.from_pair_id, begun.curve, begun.generation), (pair, Curve::Secp256k1, 2));
+    let again: halfkey_api::message::HealBegun = server.signed_empty(&phone.user, "POST", &heal).await.json();
+    assert_eq!(again, begun);
+    // The ceremony is that device's alone, and belongs to its pair.
+    let mut session = Session::new(Op::Heal, *begun.pair_id.as_bytes());
+    let part = vec![(Curve::Secp256k1, vec![1])];
+    assert_eq!(other.step(&mut session, 1, None, part.clone()).await.unwrap_err(), "NOT_FOUND");
+    assert_eq!(phone.step(&mut session, 1, None, Vec::new()).await.unwrap_err(), "INVALID_REQUEST");
+    assert_eq!(phone.step(&mut session, 1, None, part.clone()).await.unwrap_err(), "INVALID_REQUEST", "not a message");
+    assert_eq!(phone.step(&mut session, 3, None, part.clone()).await.unwrap_err(), "CEREMONY_MISMATCH");
+    let mut of_banned = Session::new(Op::Heal, *pair.as_bytes());
+    assert_eq!(phone.step(&mut of_banned, 1, None, part).await.unwrap_err(), "SHARE_STATE");
+    assert_eq!(phone.sign(&hello()).await.unwrap_err(), "PAIR_BANNED", "until it is committed, nothing signs");
 }
 
 /// PROTOCOL.md 5, T1: every answer to a cheat tells it something of one oblivious-transfer state. However many come at

@@ -1,7 +1,7 @@
 //! Wallets, backups, recoveries, removals and bans.
 
 use super::{
-    world::{DAY, HOUR, World, half},
+    world::{DAY, HOUR, ONE_TIME, World, half},
     *,
 };
 use halfkey_envelope::{
@@ -177,9 +177,12 @@ pub async fn a_recovery_makes_a_new_device_and_revokes_the_old(ground: Ground) {
     unknown(store.device_by_key(client, &new.device.public_key).await);
     assert!(matches!(store.commit_recovery(client, new.id, NOW).await, Err(Error::State(What::Recovery))));
 
-    let (executing, pending) = store.prove_possession(client, new.id, NOW + 1).await.unwrap();
+    let (executing, pending) = store.prove_possession(client, new.id, &ONE_TIME, NOW + 1).await.unwrap();
     assert_eq!((executing.state, executing.possession_ms), (RecoveryState::Executing, Some(NOW + 1)));
-    assert_eq!(store.prove_possession(client, new.id, NOW + 2).await.unwrap().1, pending, "a lost answer");
+    assert_eq!(store.prove_possession(client, new.id, &ONE_TIME, NOW + 2).await.unwrap().1, pending, "a lost answer");
+    let other = store.prove_possession(client, new.id, &[8; 32], NOW + 2).await;
+    assert!(matches!(other, Err(Error::Mismatch(What::Recovery))), "another one-time key: {other:?}");
+    assert_eq!(store.recovery(client, new.id, NOW).await.unwrap().one_time_key, Some(ONE_TIME));
     assert_eq!(store.device_by_key(client, &new.device.public_key).await.unwrap().recovery, Some(new.id));
     refused(store.commit_recovery(client, new.id, NOW).await, Refusal::EvidenceMissing);
     let mut halves: Vec<NewHalf> = pending.iter().map(|begun| half(begun.pair, begun.curve)).collect();
@@ -212,10 +215,10 @@ pub async fn a_recovery_waits_and_expires(ground: Ground) {
     let (store, client) = (world.store(), world.client);
     let new = world.new_recovery(&PASSWORD, OldDevices::Keep, NOW + HOUR);
     assert_eq!(store.begin_recovery(client, &new, NOW).await.unwrap().state, RecoveryState::Waiting);
-    let early = store.prove_possession(client, new.id, NOW + HOUR - 1).await;
+    let early = store.prove_possession(client, new.id, &ONE_TIME, NOW + HOUR - 1).await;
     assert!(matches!(early, Err(Error::State(What::Recovery))));
     assert_eq!(store.recovery(client, new.id, NOW + HOUR).await.unwrap().state, RecoveryState::Ready);
-    store.prove_possession(client, new.id, NOW + HOUR).await.unwrap();
+    store.prove_possession(client, new.id, &ONE_TIME, NOW + HOUR).await.unwrap();
     let late = NOW + HOUR + DAY;
     assert!(matches!(store.commit_recovery(client, new.id, late).await, Err(Error::Expired(What::Recovery))));
     assert_eq!(store.sweep(None, late).await.unwrap().recoveries, 1);
@@ -226,7 +229,7 @@ pub async fn a_recovery_waits_and_expires(ground: Ground) {
     let mut denied = world.new_recovery(&PASSWORD, OldDevices::Keep, late);
     denied.ready_ms = None;
     assert_eq!(store.begin_recovery(client, &denied, late).await.unwrap().state, RecoveryState::Denied);
-    let refused = store.prove_possession(client, denied.id, late).await;
+    let refused = store.prove_possession(client, denied.id, &ONE_TIME, late).await;
     assert!(matches!(refused, Err(Error::State(What::Recovery))));
 }
 
@@ -242,7 +245,7 @@ pub async fn a_theft_that_is_cancelled_freezes_the_backup(ground: Ground) {
 
     let theft = world.new_recovery(&PASSWORD, OldDevices::Revoke, NOW);
     store.begin_recovery(client, &theft, NOW).await.unwrap();
-    let (_, pending) = store.prove_possession(client, theft.id, NOW).await.unwrap();
+    let (_, pending) = store.prove_possession(client, theft.id, &ONE_TIME, NOW).await.unwrap();
     store.end_recovery(client, theft.id, EndedBy::Device(device), NOW + 1).await.unwrap();
     store.end_recovery(client, theft.id, EndedBy::Device(device), NOW + 2).await.unwrap();
     let frozen = store.backups(client).await.unwrap().remove(0);
@@ -295,7 +298,7 @@ pub async fn another_clients_pairs_look_unknown(ground: Ground) {
     let new = world.new_recovery(&PASSWORD, OldDevices::Keep, NOW);
     store.begin_recovery(world.client, &new, NOW).await.unwrap();
     unknown(store.recovery(stranger, new.id, NOW).await);
-    unknown(store.prove_possession(stranger, new.id, NOW).await);
+    unknown(store.prove_possession(stranger, new.id, &ONE_TIME, NOW).await);
     unknown(store.end_recovery(stranger, new.id, EndedBy::Operator, NOW).await);
     assert!(store.backups(stranger).await.unwrap().is_empty());
     assert!(store.signing_pairs(stranger).await.unwrap().is_empty());

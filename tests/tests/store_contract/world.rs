@@ -95,7 +95,7 @@ impl World {
         let new = self.new_recovery(method, old_devices, now_ms);
         let (store, client) = (self.store(), self.client);
         let recovery = store.begin_recovery(client, &new, now_ms).await.unwrap();
-        let (_, pending) = store.prove_possession(client, recovery.id, now_ms).await.unwrap();
+        let (_, pending) = store.prove_possession(client, recovery.id, &ONE_TIME, now_ms).await.unwrap();
         let halves: Vec<NewHalf> = pending.iter().map(|begun| half(begun.pair, begun.curve)).collect();
         store.store_signing_halves(client, new.device.id, &halves, now_ms).await.unwrap();
         store.commit_recovery(client, recovery.id, now_ms).await.unwrap();
@@ -103,6 +103,8 @@ impl World {
     }
 }
 
+/// The key that every proof of possession names.
+pub const ONE_TIME: [u8; 32] = [7; 32];
 pub const HOUR: u64 = 60 * 60 * 1000;
 pub const DAY: u64 = 24 * HOUR;
 

@@ -60,10 +60,47 @@ pub struct SigningSharePair {
     pub status: String,
     /// `pending`, `active`, `retired`, `erased`, `banned` or `frozen`.
     pub state: String,
+    /// Of a banned pair: whether the operator's review lets it be healed now.
+    #[serde(default)]
+    pub reviewed: bool,
     /// The slot's generation.
     pub generation: u64,
     /// When it was begun, in milliseconds.
     pub created_at: u64,
+}
+
+/// `POST clients/me/signing-share-pairs/{pair_id}/heal`: what the healing of one pair is bound to. Repeated while the new
+/// pair is pending, the answer is the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HealBegun {
+    /// n_S: 32 fresh bytes, bound to the device key and the new pair.
+    #[schema(value_type = String)]
+    pub nonce: Hex<32>,
+    /// When the pending pair expires, in milliseconds.
+    pub expires_at: u64,
+    /// The wallet.
+    #[schema(value_type = String, format = "uuid")]
+    pub wallet_id: WalletId,
+    /// Its curve.
+    #[schema(value_type = String)]
+    pub curve: Curve,
+    /// The pending signing pair.
+    #[schema(value_type = String, format = "uuid")]
+    pub pair_id: PairId,
+    /// The slot's generation.
+    pub generation: u64,
+    /// The banned pair, which deals.
+    #[schema(value_type = String, format = "uuid")]
+    pub from_pair_id: PairId,
+}
+
+/// `POST clients/me/signing-share-pairs/{pair_id}/ban`: the device was cheated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReportBan {
+    /// Which check failed: a stable word, at most 64 characters `A`–`Z`, `0`–`9` and `_`.
+    pub reason: String,
 }
 
 /// `POST clients/me/devices`, signed by the very key it enrols.

@@ -91,7 +91,7 @@ pub struct PendingRecoveryPair {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RecoveryState {
-    /// Asked for, not decided.
+    /// Asked for, not decided: a device has cancelled a recovery for the second time, and the operator is asked.
     Requested,
     /// The delay runs.
     Waiting,

@@ -3,8 +3,10 @@
 
 pub(crate) mod backup;
 mod create;
+mod heal;
 pub(crate) mod nonce;
 mod recover;
+mod renew;
 mod sign;
 
 use axum::body::Bytes;
@@ -79,10 +81,11 @@ pub(crate) async fn step(app: App, call: Signed<Bytes>) -> Result<Vec<u8>, Fault
         (Op::Backup, 1) => backup::deal(turn).await,
         (Op::Backup, 2) => backup::receive(turn).await,
         (Op::Recover, 1) => recover::deal(turn).await,
-        (Op::Recover, 2) => recover::receive(turn).await,
-        (Op::Recover, 3) => recover::rekey(turn).await,
-        (Op::Recover, 4) => recover::test_sign(turn).await,
-        (Op::Recover, 5) => recover::finish(turn).await,
+        (Op::Heal, 1) => heal::deal(turn).await,
+        (Op::Recover | Op::Heal, 2) => renew::receive(turn).await,
+        (Op::Recover | Op::Heal, 3) => renew::rekey(turn).await,
+        (Op::Recover | Op::Heal, 4) => renew::test_sign(turn).await,
+        (Op::Recover | Op::Heal, 5) => renew::finish(turn).await,
         _ => Err(mismatch()),
     }?;
     let answer = cbor::to_vec(&reply.into_answer(step, session));
@@ -225,7 +228,10 @@ impl Turn {
 
     /// Whether no step comes before this one.
     const fn is_first(&self) -> bool {
-        matches!((self.request.op, self.request.step), (Op::Sign, 0) | (Op::CreateWallet | Op::Backup | Op::Recover, 1))
+        matches!(
+            (self.request.op, self.request.step),
+            (Op::Sign, 0) | (Op::CreateWallet | Op::Backup | Op::Recover | Op::Heal, 1)
+        )
     }
 
     /// One session at a time where a slot changes; signatures may run side by side.
@@ -296,5 +302,6 @@ const fn operation(op: Op) -> &'static str {
         Op::Sign => "sign",
         Op::Backup => "backup",
         Op::Recover => "recover",
+        Op::Heal => "heal",
     }
 }

@@ -20,6 +20,11 @@ pub(crate) fn of_backup(app: &Inner, client: ClientId, device_key: &[u8; 32], ba
     derive(app, "backup", client, device_key, backup.as_bytes())
 }
 
+/// Of one healing.
+pub(crate) fn of_heal(app: &Inner, client: ClientId, device_key: &[u8; 32], pair: PairId) -> [u8; 32] {
+    derive(app, "heal", client, device_key, pair.as_bytes())
+}
+
 fn derive(app: &Inner, what: &str, client: ClientId, device_key: &[u8; 32], attempt: &[u8]) -> [u8; 32] {
     let context = h(
         "halfkey/server/v1/nonce",

@@ -8,6 +8,7 @@ mod devices;
 mod door;
 mod open;
 mod recoveries;
+mod signing_pairs;
 mod verifications;
 mod wallets;
 
@@ -31,6 +32,8 @@ pub(crate) fn client() -> OpenApiRouter<App> {
         .routes(routes!(devices::enrol, devices::list))
         .routes(routes!(devices::revoke))
         .routes(routes!(wallets::begin))
+        .routes(routes!(signing_pairs::heal))
+        .routes(routes!(signing_pairs::ban))
         .routes(routes!(ceremonies::step))
         .routes(routes!(backups::begin))
         .routes(routes!(backups::cancel))

@@ -1,6 +1,6 @@
 //! Recoveries: asked for and proven by the new device's key, listed and cancelled by the client's others.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State};
 use halfkey_api::{
     message::{BeginRecovery, CipherText, PossessionProven, ProvePossession, Recovery, RecoveryList},
     route,
@@ -72,27 +72,30 @@ pub(super) async fn show(
 }
 
 /// Cancel a recovery: any enrolled device may, and the device that asked. After a proof of possession the backup is
-/// frozen.
+/// frozen. Before it, a device's second cancel holds the recovery, `REQUESTED`, until the operator has decided.
 #[utoipa::path(
     post, path = route::RECOVERY_CANCEL, tag = "recoveries", security(("client" = [])),
     operation_id = "cancelRecovery", params(("recovery_id" = String, Path, format = "uuid"), DeviceHeaders),
-    responses((status = 204), Refused)
+    responses((status = 200, body = Recovery), Refused)
 )]
 pub(super) async fn cancel(
     State(app): State<App>,
     Id(id): Id<RecoveryId>,
     call: SignedByAnyKey<body::Empty>,
-) -> Result<StatusCode, Fault> {
+) -> Result<Json<Recovery>, Fault> {
     let (client, now_ms) = (call.caller.client, call.caller.now_ms);
     let recovery = app.store.recovery(client, id, now_ms).await?;
     let own = recovery.device.public_key == call.key;
     let by = match (&call.device, own) {
         (Some(device), _) => device.id,
         (None, true) => recovery.device.id,
-        (None, false) => return call.enrolled().map(|_| StatusCode::NO_CONTENT),
+        (None, false) => {
+            call.enrolled()?;
+            return Err(Fault::not_found());
+        }
     };
-    app.store.end_recovery(client, id, EndedBy::Device(by), now_ms).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let recovery = app.store.end_recovery(client, id, EndedBy::Device(by), now_ms).await?;
+    Ok(Json(recovery::shown(&recovery)))
 }
 
 /// The envelope with a challenge, inside a recovery that the policy has let through.

@@ -5,7 +5,7 @@ use halfkey_envelope::{
     id::{BackupId, ClientId, DeviceId, PairId, WalletId},
     wallet::{Curve, Method},
 };
-use halfkey_protocol::lifecycle::{Event, Evidence, Pair, PairRef, PairState, Refusal, Slot, SlotKey, may_deal};
+use halfkey_protocol::lifecycle::{Event, Evidence, Pair, PairRef, PairState, Refusal, Slot, SlotKey, may_sign};
 
 use super::{
     Error, Store, What,
@@ -110,7 +110,7 @@ impl Store {
             let new = pairs.iter().find(|(curve, _)| *curve == wallet.curve).ok_or(Error::Mismatch(What::Pair))?;
             let dealer = work.slot(client, &SlotKey::Signing { wallet: wallet.id, device }).await?;
             let standing = dealer.standing().ok_or(Error::Unknown(What::Pair))?;
-            may_deal(&dealer, standing.id)?;
+            may_sign(standing)?;
             let PairRef::Signing(from) = standing.id else { return Err(Error::Unknown(What::Pair)) };
             insert_share(&mut work.tx, client, pair, new.1, wallet.id, wallet.curve).await?;
             shares.push(PendingShare { wallet: wallet.id, curve: wallet.curve, pair: new.1, from });

@@ -8,12 +8,14 @@
 
 mod audit;
 mod backup;
+mod ban;
 mod clients;
 mod credentials;
 mod devices;
 mod error;
 mod limits;
 mod migrate;
+mod operator;
 mod outbox;
 mod recovery;
 mod removal;
@@ -40,8 +42,9 @@ pub use self::{
     devices::{Device, NONCE_LIFE_MS, NewDevice},
     error::{Error, What},
     limits::{Challenge, Limit},
+    operator::{BannedPair, ContestedRecovery, FrozenPair, FrozenPlace, WaitingForOperator},
     outbox::Event,
-    recovery::{EndedBy, NewRecovery, OldDevices, Recovery, RecoveryPair, RecoveryState},
+    recovery::{EndedBy, NewRecovery, OPERATOR_MS, OldDevices, Recovery, RecoveryPair, RecoveryState},
     restore::Comparison,
     shares::{HalfPlace, HalfUse, NewHalf, SealedHalf, Share, SharePublic, StoredHalf, WrappedDataKey},
     status::SigningPair,

@@ -14,7 +14,7 @@ use super::{
     removal::retire_device,
     slots::{self, Work},
     sql::{On, Row, sql},
-    wallets::{PendingSigning, activate, begin_signing, open_wallets},
+    wallets::{PendingSigning, activate, begin_signing, open_wallets, wallets_of},
 };
 
 /// Where a recovery stands.
@@ -26,6 +26,8 @@ pub enum RecoveryState {
     Ready,
     /// Possession is proven; the reshare runs.
     Executing,
+    /// A device that has cancelled one before cancels this one too: the operator decides.
+    Contested,
     /// The new pairs are active.
     Completed,
     /// By a device, a link or the operator.
@@ -42,6 +44,7 @@ impl RecoveryState {
             Self::Waiting => "WAITING",
             Self::Ready => "READY",
             Self::Executing => "EXECUTING",
+            Self::Contested => "CONTESTED",
             Self::Completed => "COMPLETED",
             Self::Cancelled => "CANCELLED",
             Self::Expired => "EXPIRED",
@@ -52,7 +55,7 @@ impl RecoveryState {
     /// Whether it can still complete.
     #[must_use]
     pub const fn is_open(self) -> bool {
-        matches!(self, Self::Waiting | Self::Ready | Self::Executing)
+        matches!(self, Self::Waiting | Self::Ready | Self::Executing | Self::Contested)
     }
 }
 
@@ -130,6 +133,10 @@ pub struct Recovery {
     pub created_ms: u64,
     /// When possession was proven, in milliseconds.
     pub possession_ms: Option<u64>,
+    /// The one-time HPKE key that the proof of possession named.
+    pub one_time_key: Option<[u8; 32]>,
+    /// When an operator let it go on although a device had cancelled it, in milliseconds.
+    pub decided_ms: Option<u64>,
     version: u64,
 }
 
@@ -145,6 +152,9 @@ pub struct RecoveryPair {
     /// The backup pair that deals.
     pub from: PairId,
 }
+
+/// How long a recovery that the operator has to decide about stays open: 7 days.
+pub const OPERATOR_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Who ends a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,20 +242,25 @@ impl Store {
     }
 
     /// Possession of the client halves is proven: enrols the new device and begins its signing pairs. Call it only with
-    /// proofs that verified. Repeating it gives the same pairs.
+    /// proofs that verified, and with the one-time key that they named. Repeating it gives the same pairs.
     ///
     /// # Errors
-    /// [`Error::State`] or [`Error::Expired`] recovery; [`Error::Refused`] when the backup is not active any more.
+    /// [`Error::State`] or [`Error::Expired`] recovery; [`Error::Mismatch`] recovery when an earlier proof named another
+    /// one-time key; [`Error::Refused`] when the backup is not active any more.
     pub async fn prove_possession(
         &self,
         client: ClientId,
         id: RecoveryId,
+        one_time_key: &[u8; 32],
         now_ms: u64,
     ) -> Result<(Recovery, Vec<PendingSigning>), Error> {
         let mut work = self.work().await?;
         work.hold_client(client).await?;
         let recovery = load(&mut work.tx, client, id, now_ms).await?;
         if recovery.state == RecoveryState::Executing {
+            if recovery.one_time_key.is_some_and(|known| known != *one_time_key) {
+                return Err(Error::Mismatch(What::Recovery));
+            }
             let pending = pending_of(&mut work, client, &recovery).await?;
             return Ok((recovery, pending));
         }
@@ -258,6 +273,11 @@ impl Store {
             pending.push(begin_signing(&mut work, client, device, *wallet, *curve, *pair, now_ms).await?);
         }
         transition(&mut work, &recovery, RecoveryState::Executing, Some(now_ms)).await?;
+        sql("UPDATE recoveries SET one_time_key = $2 WHERE id = $1")
+            .bind(id)
+            .bind(one_time_key)
+            .execute(&mut work.tx)
+            .await?;
         let payload = serde_json::json!({ "recovery": id, "device": recovery.device.id });
         work.tell(client, "recovery.possession-proven", payload, now_ms).await?;
         let recovery = load(&mut work.tx, client, id, now_ms).await?;
@@ -297,8 +317,12 @@ impl Store {
     /// Ends an open recovery. After a proof of possession somebody holds the client halves: the backup is frozen and
     /// the new device revoked in the same transaction. Repeating it changes nothing.
     ///
+    /// Before that proof, a device's second cancel does not end the recovery but holds it, [`RecoveryState::Contested`],
+    /// until an operator decides: a stolen device must not block its owner for ever (ADR 0013).
+    ///
     /// # Errors
-    /// [`Error::State`] recovery once it is completed; [`Error::Unknown`].
+    /// [`Error::State`] recovery once it is completed, or for a device once an operator has let it go on;
+    /// [`Error::Unknown`].
     pub async fn end_recovery(
         &self,
         client: ClientId,
@@ -313,22 +337,61 @@ impl Store {
             let over = matches!(recovery.state, RecoveryState::Completed);
             return if over { Err(Error::State(What::Recovery)) } else { Ok(recovery) };
         }
-        let frozen = recovery.state == RecoveryState::Executing;
-        if frozen {
-            freeze(&mut work, client, recovery.backup, now_ms).await?;
-            retire_device(&mut work, client, recovery.device.id, now_ms).await?;
+        let objector = match by {
+            EndedBy::Device(device) if device != recovery.device.id => Some(device),
+            _ => None,
+        };
+        if objector.is_some() && recovery.decided_ms.is_some() {
+            return Err(Error::State(What::Recovery));
         }
-        let state = if by == EndedBy::Policy { RecoveryState::Denied } else { RecoveryState::Cancelled };
-        transition(&mut work, &recovery, state, recovery.possession_ms).await?;
-        let device = if let EndedBy::Device(device) = by { Some(device) } else { None };
-        let payload = serde_json::json!({ "recovery": id, "state": state.as_str(), "by": device, "frozen": frozen });
-        work.tell(client, "recovery.ended", payload, now_ms).await?;
+        match objector {
+            Some(_) if recovery.state == RecoveryState::Contested => return Ok(recovery),
+            Some(device) if recovery.possession_ms.is_none() && has_cancelled(&mut work, client, device).await? => {
+                contest(&mut work, client, &recovery, device, now_ms).await?;
+            }
+            _ => end(&mut work, client, &recovery, by, now_ms).await?,
+        }
         let recovery = load(&mut work.tx, client, id, now_ms).await?;
         work.commit(now_ms).await?;
         Ok(recovery)
     }
 
-    /// Writes down that a recovery was not finished in time; its device, if enrolled, is revoked.
+    /// An operator lets a contested recovery go on, for `open_ms` from now or from the end of its delay. No device can
+    /// cancel it any more.
+    ///
+    /// # Errors
+    /// [`Error::State`] recovery unless it is contested; [`Error::Unknown`].
+    pub async fn continue_recovery(
+        &self,
+        client: ClientId,
+        id: RecoveryId,
+        open_ms: u64,
+        now_ms: u64,
+    ) -> Result<Recovery, Error> {
+        let mut work = self.work().await?;
+        work.hold_client(client).await?;
+        let recovery = load(&mut work.tx, client, id, now_ms).await?;
+        must_be(&recovery, RecoveryState::Contested)?;
+        let moved = sql("UPDATE recoveries SET decided_ms = $3, expires_ms = $4, version = version + 1 \
+             WHERE id = $1 AND version = $2")
+        .bind(id)
+        .bind(recovery.version)
+        .bind(now_ms)
+        .bind(recovery.ready_ms.max(now_ms).saturating_add(open_ms))
+        .execute(&mut work.tx)
+        .await?;
+        if moved != 1 {
+            return Err(Error::Conflict);
+        }
+        work.tell(client, "recovery.continued", serde_json::json!({ "recovery": id }), now_ms).await?;
+        let recovery = load(&mut work.tx, client, id, now_ms).await?;
+        work.commit(now_ms).await?;
+        Ok(recovery)
+    }
+
+    /// Writes down that a recovery was not finished in time; its device, if enrolled, is revoked. If another device was
+    /// in use since possession was proven, the backup that somebody opened is frozen: that device can make another one
+    /// at once. If none was, the backup may be all that is left of the wallet, and stays (ADR 0013).
     pub(super) async fn expire_recovery(&self, client: ClientId, id: RecoveryId, now_ms: u64) -> Result<(), Error> {
         let mut work = self.work().await?;
         work.hold_client(client).await?;
@@ -336,11 +399,17 @@ impl Store {
         if recovery.state != RecoveryState::Expired {
             return Ok(());
         }
-        if recovery.possession_ms.is_some() {
+        let mut frozen = false;
+        if let Some(possession_ms) = recovery.possession_ms {
+            frozen = another_device_lives(&mut work, client, recovery.device.id, possession_ms).await?;
+            if frozen {
+                freeze(&mut work, client, recovery.backup, now_ms).await?;
+            }
             retire_device(&mut work, client, recovery.device.id, now_ms).await?;
         }
         transition(&mut work, &recovery, RecoveryState::Expired, recovery.possession_ms).await?;
-        work.tell(client, "recovery.expired", serde_json::json!({ "recovery": id }), now_ms).await?;
+        let payload = serde_json::json!({ "recovery": id, "frozen": frozen });
+        work.tell(client, "recovery.expired", payload, now_ms).await?;
         work.commit(now_ms).await
     }
 }
@@ -413,8 +482,11 @@ async fn load(on: impl Into<On<'_>>, client: ClientId, id: RecoveryId, now_ms: u
     let row = rows.first().ok_or(Error::Unknown(What::Recovery))?;
     let pairs = rows.iter().map(recovery_pair).collect::<Result<_, _>>()?;
     let (ready_ms, expires_ms) = (row.number("ready_ms")?, row.number("expires_ms")?);
+    let decided_ms = row.optional_number("decided_ms")?;
+    let contested = row.optional_number("contested_ms")?.is_some() && decided_ms.is_none();
     let state = match row.parse("state")? {
         state if RecoveryState::is_open(state) && now_ms >= expires_ms => RecoveryState::Expired,
+        state if RecoveryState::is_open(state) && contested => RecoveryState::Contested,
         RecoveryState::Waiting if now_ms >= ready_ms => RecoveryState::Ready,
         state => state,
     };
@@ -440,6 +512,8 @@ async fn load(on: impl Into<On<'_>>, client: ClientId, id: RecoveryId, now_ms: u
         expires_ms,
         created_ms: row.number("created_ms")?,
         possession_ms: row.optional_number("possession_ms")?,
+        one_time_key: row.optional_array("one_time_key")?,
+        decided_ms,
         version: row.number("version")?,
     })
 }
@@ -518,11 +592,135 @@ async fn revoke_others(
     let mut revoked = Vec::new();
     for device in devices_of(&mut work.tx, client).await? {
         if device.revoked_ms.is_none() && device.id != recovery.device.id {
+            end_recoveries_of(work, client, device.id, Some(recovery.device.id), now_ms).await?;
             retire_device(work, client, device.id, now_ms).await?;
             revoked.push(device.id);
         }
     }
     Ok(revoked)
+}
+
+/// What ending an open recovery does, and the word of it.
+async fn end(work: &mut Work, client: ClientId, recovery: &Recovery, by: EndedBy, now_ms: u64) -> Result<(), Error> {
+    let frozen = recovery.possession_ms.is_some();
+    if frozen {
+        freeze(work, client, recovery.backup, now_ms).await?;
+        retire_device(work, client, recovery.device.id, now_ms).await?;
+    }
+    let state = if by == EndedBy::Policy { RecoveryState::Denied } else { RecoveryState::Cancelled };
+    transition(work, recovery, state, recovery.possession_ms).await?;
+    let device = if let EndedBy::Device(device) = by { Some(device) } else { None };
+    sql("UPDATE recoveries SET ended_by = $2 WHERE id = $1")
+        .bind(recovery.id)
+        .bind(device)
+        .execute(&mut work.tx)
+        .await?;
+    let payload =
+        serde_json::json!({ "recovery": recovery.id, "state": state.as_str(), "by": device, "frozen": frozen });
+    work.tell(client, "recovery.ended", payload, now_ms).await
+}
+
+/// Holds a recovery for the operator, who has [`OPERATOR_MS`].
+async fn contest(
+    work: &mut Work,
+    client: ClientId,
+    recovery: &Recovery,
+    by: DeviceId,
+    now_ms: u64,
+) -> Result<(), Error> {
+    let moved =
+        sql("UPDATE recoveries SET contested_by = $3, contested_ms = $4, expires_ms = $5, version = version + 1 \
+         WHERE id = $1 AND version = $2")
+        .bind(recovery.id)
+        .bind(recovery.version)
+        .bind(by)
+        .bind(now_ms)
+        .bind(recovery.expires_ms.max(now_ms.saturating_add(OPERATOR_MS)))
+        .execute(&mut work.tx)
+        .await?;
+    if moved != 1 {
+        return Err(Error::Conflict);
+    }
+    work.tell(client, "recovery.contested", serde_json::json!({ "recovery": recovery.id, "by": by }), now_ms).await
+}
+
+/// Whether this device has cancelled a recovery of this client before.
+async fn has_cancelled(work: &mut Work, client: ClientId, device: DeviceId) -> Result<bool, Error> {
+    let row = sql("SELECT id FROM recoveries WHERE client = $1 AND ended_by = $2 AND device <> $2 LIMIT 1")
+        .bind(client)
+        .bind(device)
+        .optional(&mut work.tx)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// A device is revoked: with it ends the recovery that enrolled it, if that has not completed. Says whether a backup was
+/// frozen.
+pub(super) async fn end_recoveries_of(
+    work: &mut Work,
+    client: ClientId,
+    device: DeviceId,
+    by: Option<DeviceId>,
+    now_ms: u64,
+) -> Result<bool, Error> {
+    let row = sql("SELECT id FROM recoveries WHERE client = $1 AND device = $2 AND state = 'EXECUTING'")
+        .bind(client)
+        .bind(device)
+        .optional(&mut work.tx)
+        .await?;
+    let Some(row) = row else { return Ok(false) };
+    let recovery = load(&mut work.tx, client, row.id("id")?, now_ms).await?;
+    end(work, client, &recovery, by.map_or(EndedBy::Operator, EndedBy::Device), now_ms).await?;
+    Ok(true)
+}
+
+/// A pair was banned while a recovery made it: the recovery cannot complete any more, and ends. Its device is revoked;
+/// the backup is not frozen, since a new recovery makes everything anew and needs the same proof (ADR 0013).
+pub(super) async fn end_by_ban(
+    work: &mut Work,
+    client: ClientId,
+    pair: PairId,
+    now_ms: u64,
+) -> Result<Option<RecoveryId>, Error> {
+    let row = sql("SELECT r.id FROM recoveries r JOIN recovery_pairs p ON p.recovery = r.id \
+         WHERE p.pair = $1 AND r.client = $2 AND r.state = 'EXECUTING'")
+    .bind(pair)
+    .bind(client)
+    .optional(&mut work.tx)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let recovery = load(&mut work.tx, client, row.id("id")?, now_ms).await?;
+    retire_device(work, client, recovery.device.id, now_ms).await?;
+    transition(work, &recovery, RecoveryState::Cancelled, recovery.possession_ms).await?;
+    let payload = serde_json::json!({
+        "recovery": recovery.id, "state": RecoveryState::Cancelled.as_str(), "banned": pair, "frozen": false,
+    });
+    work.tell(client, "recovery.ended", payload, now_ms).await?;
+    Ok(Some(recovery.id))
+}
+
+/// Whether another device of the client was in use since then and can still sign on every curve, and so back up anew.
+async fn another_device_lives(
+    work: &mut Work,
+    client: ClientId,
+    device: DeviceId,
+    since_ms: u64,
+) -> Result<bool, Error> {
+    let wallets = wallets_of(&mut work.tx, client).await?;
+    for other in devices_of(&mut work.tx, client).await? {
+        if other.id == device || other.revoked_ms.is_some() || other.seen_ms <= since_ms {
+            continue;
+        }
+        let mut signs = true;
+        for wallet in &wallets {
+            let slot = work.slot(client, &SlotKey::Signing { wallet: wallet.id, device: other.id }).await?;
+            signs &= slot.active().is_some();
+        }
+        if signs {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The backup that somebody opened. One that was retired in between needs no freezing.

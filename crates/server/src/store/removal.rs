@@ -1,13 +1,14 @@
-//! Removing a method, revoking a device, banning, and what an operator may lift again.
+//! Removing a method, revoking a device.
 
 use halfkey_envelope::{
-    id::{BackupId, ClientId, DeviceId, PairId},
+    id::{BackupId, ClientId, DeviceId},
     wallet::Method,
 };
 use halfkey_protocol::lifecycle::{Event, Force, PairRef, RetireReason, Slot, SlotKey, WalletView, may_remove};
 
 use super::{
     Error, Store, What,
+    recovery::end_recoveries_of,
     slots::{self, Work},
     sql::sql,
     wallets::wallets_of,
@@ -49,7 +50,8 @@ impl Store {
     }
 
     /// Revokes a device: its signing pairs are retired at once on every curve, and its key counts no more. `by` is the
-    /// device that asks (it may be the same one), or `None` for an operator. Repeating it changes nothing.
+    /// device that asks (it may be the same one), or `None` for an operator. A recovery of that device which has proven
+    /// possession ends with it, as by a cancel: the backup that it opened is frozen. Repeating it changes nothing.
     ///
     /// # Errors
     /// [`Error::Unknown`] device; [`Error::Refused`]: it is the last, see
@@ -73,54 +75,10 @@ impl Store {
         let removing: Vec<&SlotKey> =
             slots.iter().map(|slot| &slot.key).filter(|key| is_of_device(key, device)).collect();
         must_be_removable(&mut work, client, &slots, &removing, force).await?;
+        let frozen = end_recoveries_of(&mut work, client, device, by, now_ms).await?;
         retire_device(&mut work, client, device, now_ms).await?;
-        let payload = serde_json::json!({ "device": device, "by": by });
+        let payload = serde_json::json!({ "device": device, "by": by, "frozen": frozen });
         work.tell(client, "device.revoked", payload, now_ms).await?;
-        work.commit(now_ms).await
-    }
-
-    /// Bans a signing pair: its peer misbehaved. Durable, in the shred store too, before this returns; call it before
-    /// answering. Repeating it changes nothing.
-    ///
-    /// # Errors
-    /// [`Error::Unknown`] pair; [`Error::Refused`] when it is retired anyway.
-    pub async fn ban_pair(&self, client: ClientId, pair: PairId, reason: &str, now_ms: u64) -> Result<(), Error> {
-        let mut work = self.work().await?;
-        let key = slots::key_of(&mut work.tx, client, PairRef::Signing(pair)).await?;
-        work.apply(client, &key, &[Event::Ban { pair: PairRef::Signing(pair) }], now_ms).await?;
-        work.tell(client, "pair.banned", serde_json::json!({ "pair": pair, "reason": reason }), now_ms).await?;
-        work.commit(now_ms).await
-    }
-
-    /// An operator has reviewed a ban: the pair may deal once (PROTOCOL.md 4.9).
-    ///
-    /// # Errors
-    /// [`Error::Unknown`] pair; [`Error::Refused`].
-    pub async fn review_ban(
-        &self,
-        client: ClientId,
-        pair: PairId,
-        beyond_limit: bool,
-        now_ms: u64,
-    ) -> Result<(), Error> {
-        let mut work = self.work().await?;
-        let id = PairRef::Signing(pair);
-        let key = slots::key_of(&mut work.tx, client, id).await?;
-        work.apply(client, &key, &[Event::Review { pair: id, beyond_limit }], now_ms).await?;
-        work.tell(client, "pair.reviewed", serde_json::json!({ "pair": pair }), now_ms).await?;
-        work.commit(now_ms).await
-    }
-
-    /// An operator thaws a frozen backup.
-    ///
-    /// # Errors
-    /// [`Error::Unknown`] backup; [`Error::Refused`].
-    pub async fn thaw_backup(&self, client: ClientId, backup: BackupId, now_ms: u64) -> Result<(), Error> {
-        let mut work = self.work().await?;
-        let pair = PairRef::Backup(backup);
-        let key = slots::key_of(&mut work.tx, client, pair).await?;
-        work.apply(client, &key, &[Event::Thaw { pair }], now_ms).await?;
-        work.tell(client, "backup.thawed", serde_json::json!({ "backup": backup }), now_ms).await?;
         work.commit(now_ms).await
     }
 }

@@ -70,8 +70,10 @@ pub struct Share {
 pub enum HalfUse {
     /// A signature: an active signing pair.
     Sign,
-    /// Dealing in a backup: an active signing pair, or a banned one that is being healed.
+    /// Dealing in a backup: an active signing pair.
     Deal,
+    /// Dealing in its own healing: a banned signing pair, while the pair that heals it is pending.
+    Heal,
     /// The read-back of a pending pair, for its acknowledgement, proof or test signature.
     ReadBack,
     /// Dealing in a recovery: an active backup.
@@ -248,8 +250,9 @@ impl Store {
 fn must_admit(slot: &Slot, id: PairRef, usage: HalfUse) -> Result<u64, Error> {
     let pair = slot.pair(id).ok_or(Refusal::Retired)?;
     match usage {
-        HalfUse::Sign => lifecycle::may_sign(pair)?,
-        HalfUse::Deal => lifecycle::may_deal(slot, id)?,
+        HalfUse::Sign | HalfUse::Deal => lifecycle::may_sign(pair)?,
+        HalfUse::Heal if pair.state != PairState::Banned => return Err(Refusal::NotBanned.into()),
+        HalfUse::Heal => lifecycle::may_deal(slot, id)?,
         HalfUse::Recover | HalfUse::Verify => lifecycle::may_recover(pair)?,
         HalfUse::ReadBack if pair.state == PairState::Pending => {}
         HalfUse::ReadBack => return Err(Refusal::NotPending.into()),

@@ -515,6 +515,18 @@ impl<'a> Phone<'a> {
         halves: &[ClientBackupShare],
         one_time: SecretKey,
     ) -> Vec<Share> {
+        self.take_over_spoilt(recovery, kept, halves, one_time, |_| {}).await.unwrap()
+    }
+
+    /// The five steps, with the last message of the test signature changed on the way.
+    pub async fn take_over_spoilt(
+        &self,
+        recovery: &Recovery,
+        kept: &Kept,
+        halves: &[ClientBackupShare],
+        one_time: SecretKey,
+        spoil: impl Fn(&mut Vec<u8>),
+    ) -> Result<Vec<Share>, String> {
         let mut session = Session::new(Op::Recover, *recovery.id.as_bytes());
         let nonce = recovery.nonce.unwrap().0;
         let (mut dealers, mut parts) = (Vec::new(), Vec::new());
@@ -540,7 +552,7 @@ impl<'a> Phone<'a> {
             dealers.push((reshare, dealer));
             parts.push((pair.curve, part));
         }
-        let answer = self.step(&mut session, 1, None, parts).await.unwrap();
+        let answer = self.step(&mut session, 1, None, parts).await?;
         let (mut parties, mut parts, mut refresh) = (Vec::new(), Vec::new(), None);
         for (reshare, dealer) in dealers {
             let curve = reshare.ceremony.curve;
@@ -558,11 +570,11 @@ impl<'a> Phone<'a> {
             parts.push((curve, cbor::to_vec(&open)));
             parties.push((reshare.ceremony, sid, party));
         }
-        let answer = self.step(&mut session, 2, None, parts).await.unwrap();
+        let answer = self.step(&mut session, 2, None, parts).await?;
         let (state, part) = refresh.unwrap().next(answer.part(Curve::Secp256k1).unwrap()).unwrap();
-        let answer = self.step(&mut session, 3, None, vec![(Curve::Secp256k1, part)]).await.unwrap();
+        let answer = self.step(&mut session, 3, None, vec![(Curve::Secp256k1, part)]).await?;
         parties[0].2 = state.finish(answer.part(Curve::Secp256k1).unwrap()).unwrap();
-        self.test_sign(session, recovery, parties).await
+        self.test_sign(session, recovery, parties, spoil).await
     }
 
     async fn test_sign(
@@ -570,7 +582,8 @@ impl<'a> Phone<'a> {
         mut session: Session,
         recovery: &Recovery,
         parties: Vec<(Ceremony, [u8; 32], SigningParty)>,
-    ) -> Vec<Share> {
+        spoil: impl Fn(&mut Vec<u8>),
+    ) -> Result<Vec<Share>, String> {
         let (mut clients, mut parts) = (Vec::new(), Vec::new());
         for (ceremony, sid, party) in &parties {
             let message = Message::recovery_check(ceremony.curve, sid);
@@ -579,7 +592,7 @@ impl<'a> Phone<'a> {
             clients.push(client);
             parts.push((ceremony.curve, part));
         }
-        let answer = self.step(&mut session, 4, None, parts).await.unwrap();
+        let answer = self.step(&mut session, 4, None, parts).await?;
         let (deployment, client_id, verifier) =
             (self.descriptor.deployment, self.user.client.id, *answer.nonce.unwrap());
         let context = stored_half(deployment, client_id, &recovery.nonce.unwrap().0, &self.user.public());
@@ -587,7 +600,8 @@ impl<'a> Phone<'a> {
         for ((ceremony, _, party), client) in parties.iter().zip(clients) {
             let message = match client.next(answer.part(ceremony.curve).unwrap()).unwrap() {
                 ClientStep::Done(_) => None,
-                ClientStep::Send { request, state } => {
+                ClientStep::Send { mut request, state } => {
+                    spoil(&mut request);
                     last = Some(state);
                     Some(request.into())
                 }
@@ -597,7 +611,7 @@ impl<'a> Phone<'a> {
             let proof = proof::prove(&statement, party.share(), &mut OsEntropy).unwrap().into();
             parts.push((ceremony.curve, cbor::to_vec(&RecoverFinish { message, proof })));
         }
-        let answer = self.step(&mut session, 5, None, parts).await.unwrap();
+        let answer = self.step(&mut session, 5, None, parts).await?;
         last.unwrap().finish(answer.part(Curve::Secp256k1).unwrap()).unwrap();
         let share = |(ceremony, _, party): (Ceremony, [u8; 32], SigningParty)| Share {
             curve: ceremony.curve,
@@ -606,6 +620,6 @@ impl<'a> Phone<'a> {
             generation: ceremony.generation,
             party,
         };
-        parties.into_iter().map(share).collect()
+        Ok(parties.into_iter().map(share).collect())
     }
 }
