@@ -121,7 +121,9 @@ async fn recover(halfkey: &Halfkey, old_devices: OldDevices, expected: &Addresse
             recovered.fresh_backup?;
             Ok(recovered.addresses)
         }
-        Recovering::Waiting { .. } => Err(Error::Failed("the demo's server has no recovery delay".to_owned())),
+        Recovering::Waiting { .. } | Recovering::Undecided { .. } => {
+            Err(Error::Failed("the demo's server has no recovery delay".to_owned()))
+        }
     }
 }
 

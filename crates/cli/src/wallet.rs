@@ -97,6 +97,8 @@ enum WalletCommand {
         #[arg(long, value_name = "ID")]
         cancel: Option<String>,
     },
+    /// Put a new share in the place of a banned one, once the operator has lifted the ban
+    Heal,
     /// Sign a transaction or message that both sides can decode
     Sign(sign::SignArgs),
     /// The client's devices

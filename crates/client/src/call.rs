@@ -177,6 +177,8 @@ fn advice(id: ErrorId, details: ErrorDetails) -> Error {
         ErrorId::WalletAlreadyExists => Error::WalletAlreadyExists,
         ErrorId::OperationInProgress => Error::OperationInProgress,
         ErrorId::PairBanned => Error::Banned,
+        ErrorId::NotBanned => Error::NotBanned,
+        ErrorId::ReviewNeeded => Error::ReviewNeeded,
         ErrorId::PairFrozen => Error::Frozen,
         ErrorId::LastProtection => Error::LastProtection,
         ErrorId::WrongSecret => Error::WrongSecret { remaining: details.remaining, retry_after: after },

@@ -134,6 +134,21 @@ pub enum Recovering {
         /// Until when, in milliseconds.
         until: u64,
     },
+    /// A device of this client has cancelled a recovery for the second time, so the operator decides whether this one
+    /// goes on. The method was not opened; call `resume_recovery` later.
+    Undecided {
+        /// The recovery.
+        recovery_id: RecoveryId,
+    },
+}
+
+/// What a cancel came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cancelled {
+    /// The recovery is over.
+    Over,
+    /// This device has cancelled one before: the recovery is held until the operator has decided.
+    OperatorDecides,
 }
 
 /// What `resume` found and did.
@@ -150,7 +165,8 @@ pub enum Resumed {
     BackupDiscarded(Method),
     /// A backup whose receipt was lost had been committed.
     BackupCompleted(Method),
-    /// A recovery that the server had completed is now this device's wallet.
+    /// A recovery that the server had completed is now this device's wallet. The backup that it used was opened: give
+    /// its secret to `renew_backup`, or back up anew.
     RecoveryCompleted,
     /// A recovery still waits or can go on: call `resume_recovery` with the method.
     RecoveryOpen {
@@ -163,6 +179,10 @@ pub enum Resumed {
     },
     /// A recovery was over without effect and was discarded.
     RecoveryDiscarded,
+    /// The healing of a banned share was carried to its end: this curve signs again.
+    Healed(Curve),
+    /// The healing of a banned share was over without effect and was discarded; the share is banned still.
+    HealDiscarded(Curve),
 }
 
 /// A finished signature.
@@ -188,6 +208,10 @@ pub enum Command {
     Addresses,
     /// Back up.
     Backup(BackupMethod),
+    /// Back up anew by a method whose backup was opened.
+    RenewBackup(RecoveryMethod),
+    /// Put a new share in the place of every banned one.
+    Heal,
     /// Whether a completed, proven backup exists on every curve.
     IsBackedUp,
     /// The methods that can recover here and now.
@@ -247,6 +271,8 @@ impl Command {
             self,
             Self::CreateWallet
                 | Self::Backup(_)
+                | Self::RenewBackup(_)
+                | Self::Heal
                 | Self::Verify(_)
                 | Self::Recover { .. }
                 | Self::ResumeRecovery { .. }
@@ -276,12 +302,16 @@ pub enum Outcome {
     Verified(Verified),
     /// A recovery.
     Recovering(Recovering),
+    /// What a cancel came to.
+    Cancelled(Cancelled),
     /// Recoveries.
     Recoveries(Vec<Recovery>),
     /// A signature.
     Signed(Box<SignOutcome>),
     /// Devices.
     Devices(Vec<Device>),
+    /// The curves whose share was healed.
+    Healed(Vec<Curve>),
     /// What was left over.
     Resumed(Resumed),
 }
@@ -293,6 +323,14 @@ pub(crate) async fn run(port: Port, command: Command) -> Result<Outcome> {
         Command::CreateWallet => Outcome::Addresses(crate::create::create_wallet(port).await?),
         Command::Addresses => Outcome::Addresses(crate::status::addresses(port).await?),
         Command::Backup(method) => Outcome::Backup(crate::backup::backup_wallet(port, method).await?),
+        Command::RenewBackup(method) => {
+            port.setting.platform.check(&method.method())?;
+            port.begin(11);
+            let backup = crate::recover::renew_backup(port, &method).await?;
+            port.all_done().await?;
+            Outcome::Backup(backup)
+        }
+        Command::Heal => Outcome::Healed(crate::heal::heal_wallet(port).await?),
         Command::IsBackedUp => Outcome::Flag(crate::status::backup_status(port).await?.backed_up),
         Command::RecoveryMethods => Outcome::Methods(crate::status::recovery_methods(port).await?),
         Command::BackupStatus => Outcome::BackupStatus(crate::status::backup_status(port).await?),
@@ -304,10 +342,7 @@ pub(crate) async fn run(port: Port, command: Command) -> Result<Outcome> {
             Outcome::Recovering(crate::recover::resume_recovery(port, method, expected).await?)
         }
         Command::Recoveries => Outcome::Recoveries(crate::status::recoveries(port).await?),
-        Command::CancelRecovery(id) => {
-            crate::recover::cancel_recovery(port, id).await?;
-            Outcome::Unit
-        }
+        Command::CancelRecovery(id) => Outcome::Cancelled(crate::recover::cancel_recovery(port, id).await?),
         Command::Sign(payload) => Outcome::Signed(Box::new(crate::sign::sign(port, payload).await?)),
         Command::DangerSignDigest { curve, digest } => {
             Outcome::Signed(Box::new(crate::sign::danger_sign_digest(port, curve, digest).await?))

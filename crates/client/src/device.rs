@@ -22,6 +22,8 @@ use crate::{
 
 const MAGIC: Magic = Magic(*b"HKD1");
 const VERSION: u8 = 1;
+/// The version of contents with a healing under way: an SDK that knows nothing of those must not take them for damaged.
+const VERSION_HEAL: u8 = 2;
 
 /// One curve's signing share of this device.
 pub(crate) struct Share {
@@ -44,6 +46,17 @@ impl Share {
     ) -> Result<Self> {
         let party = party.to_bytes().map_err(|_| Error::Internal)?;
         Ok(Self { curve, wallet, pair, generation, banned: false, party })
+    }
+
+    fn duplicate(&self) -> Self {
+        Self {
+            curve: self.curve,
+            wallet: self.wallet,
+            pair: self.pair,
+            generation: self.generation,
+            banned: self.banned,
+            party: self.party.clone(),
+        }
     }
 
     /// The party itself, checked against its own record.
@@ -101,6 +114,9 @@ pub(crate) enum Underway {
     /// gave one.
     #[n(2)]
     Recovery(#[n(0)] Option<RecoveryId>, #[n(1)] Method, #[n(2)] bool),
+    /// In the pending slot: this pair takes the place of the banned one of its curve. The other shares there are copies.
+    #[n(3)]
+    Heal(#[n(0)] PairId),
 }
 
 /// The state of one device.
@@ -146,6 +162,44 @@ impl Device {
         self.backups.push(backup);
     }
 
+    /// This share signs nothing any more (PROTOCOL.md 4.9).
+    pub(crate) fn ban(&mut self, pair: PairId) {
+        self.shares.iter_mut().filter(|share| share.pair == pair).for_each(|share| share.banned = true);
+    }
+
+    /// A copy with these shares in the place of those of the same curves.
+    pub(crate) fn with_shares(&self, new: Vec<Share>) -> Self {
+        let mut copy = Self {
+            client: self.client,
+            key: DeviceKey::from_bytes(&self.key.to_bytes()),
+            id: self.id,
+            one_time: self.one_time.clone(),
+            shares: self.shares.iter().map(Share::duplicate).collect(),
+            backups: self.backups.clone(),
+            underway: self.underway.clone(),
+            ahead: None,
+        };
+        new.into_iter().for_each(|share| copy.put(share));
+        copy
+    }
+
+    /// Puts a share in its curve's place.
+    fn put(&mut self, new: Share) {
+        self.shares.retain(|share| share.curve != new.curve);
+        self.shares.push(new);
+        self.shares.sort_by_key(|share| Curve::ALL.iter().position(|curve| *curve == share.curve));
+    }
+
+    /// The shares that are new in the pending slot.
+    pub(crate) fn renewed(&self) -> impl Iterator<Item = &Share> {
+        let healed = if let Some(Underway::Heal(pair)) = self.underway { Some(pair) } else { None };
+        self.shares.iter().filter(move |share| healed.is_none_or(|pair| share.pair == pair))
+    }
+
+    const fn version(&self) -> u8 {
+        if matches!(self.underway, Some(Underway::Heal(_))) { VERSION_HEAL } else { VERSION }
+    }
+
     fn to_bytes(&self, deployment: DeploymentId) -> Zeroizing<Vec<u8>> {
         let key = self.key.to_bytes();
         let share = |share: &'_ Share| ShareWire {
@@ -157,7 +211,7 @@ impl Device {
             party: share.party.clone(),
         };
         cbor::to_secret_vec(&Wire {
-            version: VERSION,
+            version: self.version(),
             deployment,
             client: self.client,
             key: key.as_slice(),
@@ -172,7 +226,7 @@ impl Device {
 
     fn from_bytes(bytes: &[u8], deployment: DeploymentId) -> core::result::Result<Self, StorageReason> {
         let probe: Probe = minicbor::decode(bytes).map_err(|_| StorageReason::Damaged)?;
-        if probe.version != VERSION {
+        if !matches!(probe.version, VERSION | VERSION_HEAL) {
             return Err(StorageReason::NewerVersion);
         }
         let wire: Wire<'_> = cbor::from_slice(bytes).map_err(|_| StorageReason::Damaged)?;
@@ -193,7 +247,7 @@ impl Device {
             banned: share.banned,
             party: share.party,
         };
-        Ok(Self {
+        let device = Self {
             client: wire.client,
             key: DeviceKey::from_bytes(&seed),
             id: wire.id,
@@ -202,7 +256,8 @@ impl Device {
             backups: wire.backups,
             underway: wire.underway,
             ahead: wire.ahead,
-        })
+        };
+        if wire.version == device.version() { Ok(device) } else { Err(StorageReason::Damaged) }
     }
 }
 
@@ -488,6 +543,20 @@ pub(crate) async fn promote(port: &Port, mut device: Device) -> Result<()> {
     port.delete_blob(BlobSlot::Pending).await
 }
 
+/// The share of that pair goes from the pending slot into the current one, where everything else stays as it is now.
+pub(crate) async fn adopt(port: &Port, mut pending: Device, pair: PairId) -> Result<()> {
+    let at = pending.shares.iter().position(|share| share.pair == pair).ok_or(Error::Internal)?;
+    let (share, ahead) = (pending.shares.swap_remove(at), pending.ahead);
+    update(port, |device| {
+        if share.curve == Curve::Secp256k1 {
+            device.ahead = ahead;
+        }
+        device.put(share);
+    })
+    .await?;
+    port.delete_blob(BlobSlot::Pending).await
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -583,6 +652,23 @@ mod tests {
         assert_eq!(device.to_bytes(DEPLOYMENT), again);
     }
 
+    /// The sample in the pending slot, while its secp256k1 share is healed.
+    fn healing() -> Device {
+        Device { underway: Some(Underway::Heal(PairId::from_bytes([0x11; 16]))), ..sample() }
+    }
+
+    #[test]
+    fn the_blob_of_a_healing_opens_for_ever() {
+        let bytes = golden("device-v2.bin");
+        let mut device = from_blob(&bytes, &key(), BlobSlot::Pending, DEPLOYMENT).unwrap();
+        assert_eq!(device.underway, healing().underway);
+        assert_eq!(device.renewed().map(|share| share.curve).collect::<Vec<_>>(), [Curve::Secp256k1]);
+        device.underway = sample().underway;
+        assert_is_sample(&device);
+        // A reader of the first version says that the contents are newer, not that they are damaged.
+        assert_eq!(healing().to_bytes(DEPLOYMENT)[2], VERSION_HEAL);
+    }
+
     #[test]
     fn every_kind_of_work_that_is_under_way_comes_back() {
         let recovery = RecoveryId::from_bytes([9; 16]);
@@ -591,6 +677,7 @@ mod tests {
             Some(Underway::Create),
             Some(Underway::Recovery(None, Method::RecoveryCode, true)),
             Some(Underway::Recovery(Some(recovery), Method::Password, false)),
+            Some(Underway::Heal(PairId::from_bytes([8; 16]))),
         ] {
             let mut device =
                 Device::new(ClientId::from_bytes([2; 16]), DeviceKey::from_bytes(&[3; 32]), Underway::Create);
@@ -628,7 +715,9 @@ mod tests {
     fn a_later_version_inside_is_refused_as_such() {
         let mut contents = sample().to_bytes(DEPLOYMENT).to_vec();
         assert_eq!(contents[2], VERSION, "the version is the first value");
-        contents[2] = VERSION + 1;
+        contents[2] = VERSION_HEAL;
+        assert_eq!(Device::from_bytes(&contents, DEPLOYMENT).err(), Some(StorageReason::Damaged), "no healing in it");
+        contents[2] = VERSION_HEAL + 1;
         assert_eq!(Device::from_bytes(&contents, DEPLOYMENT).err(), Some(StorageReason::NewerVersion));
     }
 }

@@ -20,7 +20,9 @@ use halfkey_envelope::{
 };
 
 use crate::{
-    command::{Backup, BackupMethod, Command, Outcome, Recovering, RecoveryMethod, Resumed, SignOutcome, Verified},
+    command::{
+        Backup, BackupMethod, Cancelled, Command, Outcome, Recovering, RecoveryMethod, Resumed, SignOutcome, Verified,
+    },
     deployment::Deployment,
     error::{Error, Result},
     host::{BlobStore, Clock, Dismissed, FixedToken, Prompt, SecretStore, SessionProvider, Transport},
@@ -354,6 +356,25 @@ impl Halfkey {
         self.backup_wallet(BackupMethod::Password { password, kind }).await
     }
 
+    /// Backs up anew with the secret of a method whose backup was opened, such as after [`Resumed::RecoveryCompleted`].
+    /// The secret is proven first; for a password this is one counted guess.
+    ///
+    /// # Errors
+    /// As [`Halfkey::verify_backup`] and [`Halfkey::backup_wallet`].
+    pub async fn renew_backup(&self, method: RecoveryMethod) -> Result<Backup> {
+        outcome!(self.run(Command::RenewBackup(method)), Backup)
+    }
+
+    /// Puts a new share in the place of every banned one of this device, once the operator has reviewed the ban. Keys,
+    /// addresses and backups stay. Returns the curves that were healed.
+    ///
+    /// # Errors
+    /// [`Error::NotBanned`], [`Error::ReviewNeeded`], [`Error::OperationInProgress`] while a recovery of this device
+    /// is open.
+    pub async fn heal_wallet(&self) -> Result<Vec<Curve>> {
+        outcome!(self.run(Command::Heal), Healed)
+    }
+
     /// Whether a completed, proven backup exists on **every** curve, by the server's own checks.
     ///
     /// # Errors
@@ -417,12 +438,13 @@ impl Halfkey {
         outcome!(self.run(Command::Recoveries), Recoveries)
     }
 
-    /// Cancels a recovery. After its proof of possession this freezes the backup pair.
+    /// Cancels a recovery. After its proof of possession this freezes the backup pair. Before it, this device's second
+    /// cancel holds the recovery until the operator has decided.
     ///
     /// # Errors
     /// [`Error::DeviceRevoked`] and others.
-    pub async fn cancel_recovery(&self, recovery: RecoveryId) -> Result<()> {
-        self.run(Command::CancelRecovery(recovery)).await.map(|_| ())
+    pub async fn cancel_recovery(&self, recovery: RecoveryId) -> Result<Cancelled> {
+        outcome!(self.run(Command::CancelRecovery(recovery)), Cancelled)
     }
 
     /// Signs a payload that can be decoded. Device and server each decode it and sign what they computed themselves.

@@ -56,7 +56,7 @@ pub enum Error {
     #[error("upgrade required")]
     UpgradeRequired,
     /// The server, custodian or keeper sent what no honest one sends. Do not go on; report it. If it concerned the
-    /// signing share, that share is banned on this device and only a recovery makes a new one.
+    /// signing share, that share is banned on this device, and a recovery or a healing makes a new one.
     #[error("the peer misbehaved: {what}")]
     PeerMisbehaved {
         /// Which check failed: a stable word.
@@ -65,6 +65,12 @@ pub enum Error {
     /// The signing share of this device is banned after its peer misbehaved.
     #[error("this device's share is banned")]
     Banned,
+    /// No share of this device is banned: there is nothing to heal.
+    #[error("no share of this device is banned")]
+    NotBanned,
+    /// The operator has not reviewed the ban yet.
+    #[error("the operator has to review the ban first")]
+    ReviewNeeded,
     /// The pair is frozen after a recovery was cancelled; only the operator can thaw it.
     #[error("the share pair is frozen")]
     Frozen,
@@ -194,6 +200,8 @@ impl Error {
             Self::UpgradeRequired => "UPGRADE_REQUIRED",
             Self::PeerMisbehaved { .. } => "PEER_MISBEHAVED",
             Self::Banned => "BANNED",
+            Self::NotBanned => "NOT_BANNED",
+            Self::ReviewNeeded => "REVIEW_NEEDED",
             Self::Frozen => "FROZEN",
             Self::Rollback { .. } => "ROLLBACK",
             Self::ClockSkew { .. } => "CLOCK_SKEW",
@@ -237,7 +245,11 @@ impl Error {
             Self::PeerMisbehaved { .. } => {
                 "Stop and tell the operator: the other side broke the protocol. The wallet can be recovered."
             }
-            Self::Banned => "Recover the wallet with a backup method: that makes a new share for this device.",
+            Self::Banned => {
+                "Recover the wallet with a backup method, or ask the operator to review the ban and then heal."
+            }
+            Self::NotBanned => "Nothing is to be done: this device's shares are not banned.",
+            Self::ReviewNeeded => "Ask the operator to review the ban, then call again.",
             Self::Frozen => "A cancelled recovery froze these shares. Ask the operator.",
             Self::Rollback { .. } => "The server offered an outdated backup. Stop and tell the operator.",
             Self::ClockSkew { .. } => "Ask the user to set date and time of this device, then call again.",

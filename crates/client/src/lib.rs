@@ -16,6 +16,7 @@ mod devices;
 mod door;
 mod driver;
 mod error;
+mod heal;
 pub mod host;
 pub mod machine;
 pub mod memory;
@@ -24,6 +25,7 @@ pub mod platform;
 mod port;
 pub mod progress;
 mod recover;
+mod renew;
 mod resume;
 pub mod secret;
 mod setting;
@@ -33,8 +35,8 @@ pub mod step;
 mod verify;
 
 pub use command::{
-    Backup, BackupMethod, Command, Identity, Outcome, PasswordKind, Recovered, Recovering, RecoveryMethod, Resumed,
-    SignOutcome, Verified,
+    Backup, BackupMethod, Cancelled, Command, Identity, Outcome, PasswordKind, Recovered, Recovering, RecoveryMethod,
+    Resumed, SignOutcome, Verified,
 };
 pub use deployment::Deployment;
 pub use driver::{Builder, Credentials, Halfkey, ShareStore};

@@ -3,7 +3,7 @@
 
 use halfkey_api::{
     bytes::Hex,
-    ceremony::{Op, RecoverFinish, RecoverOpen},
+    ceremony::Op,
     chain::Addresses,
     context::possession,
     message::{
@@ -13,35 +13,27 @@ use halfkey_api::{
     route::{self, path},
 };
 use halfkey_envelope::{
-    cbor,
     entropy::random,
     hpke::SecretKey,
     id::{ClientId, RecoveryId},
     wallet::{Curve, Method},
 };
-use halfkey_protocol::{
-    Ceremony, DerivationPath, DeviceKey, Role, SigningParty, SigningShare, Signs,
-    proof::Purpose,
-    rekey,
-    reshare::{Dealer, Opened as Dealt, Reshare},
-    sign::{self, ClientStep, Message},
-};
-use minicbor::bytes::ByteVec;
-use zeroize::Zeroizing;
+use halfkey_protocol::{Ceremony, DeviceKey, Signs, proof::Purpose};
 
 use crate::{
     backup,
     call::Call,
-    ceremony::{self, Session, part, peer},
-    command::{Identity, Recovered, Recovering, RecoveryMethod},
+    ceremony::{self, Session},
+    command::{Backup, Cancelled, Identity, Recovered, Recovering, RecoveryMethod},
     create,
-    device::{self, Ahead, Device, Share, Underway},
+    device::{self, Device, Underway},
     error::{Error, Result, StorageReason},
     host::BlobSlot,
-    opening::{self, Opened, OpenedHalf},
+    opening::{self, Opened},
     port::Port,
     progress::Stage,
-    resume, status,
+    renew::{self, Deal},
+    resume, status, verify,
 };
 
 /// Begins a recovery, or goes on with this device's own one by the same method.
@@ -93,10 +85,11 @@ fn begin_progress(port: &Port) {
     port.begin(8);
 }
 
-pub(crate) async fn cancel_recovery(port: &Port, id: RecoveryId) -> Result<()> {
+pub(crate) async fn cancel_recovery(port: &Port, id: RecoveryId) -> Result<Cancelled> {
     let device = device::current(port).await?;
     let path = path(route::RECOVERY_CANCEL, &[&id.to_string()]);
-    Call::new(port, "POST", path).signed(&device.key).send().await.map(|_| ())
+    let recovery: Recovery = Call::new(port, "POST", path).signed(&device.key).fetch().await?;
+    Ok(if is_over(recovery.state) { Cancelled::Over } else { Cancelled::OperatorDecides })
 }
 
 /// This device's recovery by that method, if the server still has it open or completed it.
@@ -186,8 +179,8 @@ async fn proceed(
             let until = recovery.waiting_until.unwrap_or(recovery.expires_at);
             Ok(Recovering::Waiting { recovery_id: recovery.id, until })
         }
-        RecoveryState::Requested => Err(Error::Retry { after: None }),
-        RecoveryState::Completed => complete(port, device, expected).await,
+        RecoveryState::Requested => Ok(Recovering::Undecided { recovery_id: recovery.id }),
+        RecoveryState::Completed => complete(port, device, method, expected).await,
         RecoveryState::Denied => {
             port.delete_blob(BlobSlot::Pending).await?;
             Err(Error::Denied)
@@ -200,7 +193,12 @@ async fn proceed(
 }
 
 /// The answer to the last step was lost: the shares are here and the server has committed.
-async fn complete(port: &Port, device: Device, expected: Option<Addresses>) -> Result<Recovering> {
+async fn complete(
+    port: &Port,
+    device: Device,
+    method: RecoveryMethod,
+    expected: Option<Addresses>,
+) -> Result<Recovering> {
     if device.shares.is_empty() {
         port.delete_blob(BlobSlot::Pending).await?;
         return Err(Error::RecoveryOver);
@@ -208,9 +206,16 @@ async fn complete(port: &Port, device: Device, expected: Option<Addresses>) -> R
     let addresses = status::addresses_of(port, &device)?;
     let identity = identify(&addresses, expected)?;
     device::promote(port, device).await?;
-    let fresh_backup = Err(Error::Retry { after: None });
+    let fresh_backup = renew_backup(port, &method).await;
     port.all_done().await?;
     Ok(Recovering::Recovered(Box::new(Recovered { addresses, identity, fresh_backup })))
+}
+
+/// A fresh backup by a method whose backup was opened: the secret is proven in a drill, and the wallet backed up anew
+/// under it.
+pub(crate) async fn renew_backup(port: &Port, method: &RecoveryMethod) -> Result<Backup> {
+    let (_, holder) = verify::drill(port, method).await?;
+    backup::make(port, &holder, false).await
 }
 
 async fn execute(
@@ -251,7 +256,7 @@ async fn execute(
     must_fit(&recovery, &opened)?;
     port.part_done();
 
-    let device = reshare(port, device, &recovery, &opened).await?;
+    let device = reshare(port, &device, &recovery, &opened).await?;
     device::promote(port, device).await?;
     port.part_done();
     // The wallet is recovered, whatever becomes of this: the used backup was opened, so it gets a successor at once.
@@ -329,62 +334,17 @@ fn server_nonce(recovery: &Recovery) -> Result<[u8; 32]> {
     recovery.nonce.map(|nonce| nonce.0).ok_or(Error::PeerMisbehaved { what: "nonce" })
 }
 
-/// One curve on its way from the backup pair to the new signing pair.
-struct Curving {
-    pair: PendingRecoveryPair,
-    context: Ceremony,
-    sid: [u8; 32],
-    party: Option<SigningParty>,
-    opening: Vec<u8>,
-}
-
-/// The ceremony: five steps, the shares stored after the third, the server's commit in the fifth.
-async fn reshare(port: &Port, device: Device, recovery: &Recovery, opened: &Opened) -> Result<Device> {
+/// The ceremony, for the pairs that the server has begun: every client half deals to this device and the server.
+async fn reshare(port: &Port, device: &Device, recovery: &Recovery, opened: &Opened) -> Result<Device> {
     let nonce = server_nonce(recovery)?;
-    let mut session = Session::new(port, device.client, &device.key, Op::Recover, *recovery.id.as_bytes());
-    let mut curves = deal(port, &device, recovery, opened, &mut session).await?;
-    port.part_done();
-    refresh(port, &mut curves, &mut session).await?;
-    port.part_done();
-
-    port.stage(Stage::StoringShare, None).await?;
-    let mut stored = store(port, &device, &curves).await?;
-    port.part_done();
-    stored.ahead = check(port, &stored, &curves, &nonce, &mut session).await?;
-    Ok(stored)
-}
-
-/// Steps 1 and the openings of step 2: (C, K) → (C′, S).
-async fn deal(
-    port: &Port,
-    device: &Device,
-    recovery: &Recovery,
-    opened: &Opened,
-    session: &mut Session<'_>,
-) -> Result<Vec<Curving>> {
-    let (mut dealers, mut commitments) = (Vec::new(), Vec::new());
+    let mut deals = Vec::new();
     for (pair, half) in recovery.pairs.iter().zip(&opened.halves) {
-        port.stage(Stage::GeneratingShare, Some(pair.curve)).await?;
         let context = context(port, device, recovery, pair)?;
-        let reshare = Reshare { ceremony: context.clone(), old: half.public };
-        let (dealer, commitment) = start(port, device, &reshare, half)?;
-        dealers.push((pair.clone(), context, dealer));
-        commitments.push((pair.curve, commitment));
+        let (old, one_time) = (half.public, one_time(device)?);
+        deals.push(Deal { context, old, half: &half.half, one_time });
     }
-    let answer = session.step(1, None, commitments).await?;
-    let mut curves = Vec::new();
-    for (pair, context, dealer) in dealers {
-        let deal = part(&answer, pair.curve)?;
-        let dealt: Dealt<SigningShare> = dealer.open(deal, &device.key, &mut port.entropy()).map_err(peer)?;
-        let (sid, public) = (*dealt.transcript.sid(), *dealt.transcript.pair());
-        let party = SigningParty::hollow(Role::Client, dealt.half, public).map_err(peer)?;
-        curves.push(Curving { pair, context, sid, party: Some(party), opening: dealt.message });
-    }
-    Ok(curves)
-}
-
-fn start(port: &Port, device: &Device, reshare: &Reshare, half: &OpenedHalf) -> Result<(Dealer, Vec<u8>)> {
-    Dealer::start(reshare, &half.half, &device.key, one_time(device)?, &mut port.entropy()).map_err(peer)
+    let session = Session::new(port, device.client, &device.key, Op::Recover, *recovery.id.as_bytes());
+    renew::run(port, device, session, &nonce, deals).await
 }
 
 fn context(port: &Port, device: &Device, recovery: &Recovery, pair: &PendingRecoveryPair) -> Result<Ceremony> {
@@ -395,91 +355,4 @@ fn context(port: &Port, device: &Device, recovery: &Recovery, pair: &PendingReco
     context.generation = pair.generation;
     context.server_nonce = server_nonce(recovery)?;
     Ok(context)
-}
-
-/// Steps 2 and 3: the openings, and fresh oblivious-transfer state for secp256k1.
-async fn refresh(port: &Port, curves: &mut [Curving], session: &mut Session<'_>) -> Result<()> {
-    let (mut refreshing, mut openings) = (None, Vec::new());
-    for curving in &mut *curves {
-        let mut first = None;
-        if let (Curve::Secp256k1, Some(party)) = (curving.pair.curve, &curving.party) {
-            let (state, request) = rekey::Client::start(&curving.sid, party, &mut port.entropy()).map_err(peer)?;
-            refreshing = Some(state);
-            first = Some(ByteVec::from(request));
-        }
-        let open = RecoverOpen { opening: std::mem::take(&mut curving.opening).into(), refresh: first };
-        openings.push((curving.pair.curve, cbor::to_vec(&open)));
-    }
-    let answer = session.step(2, None, openings).await?;
-    let state = refreshing.ok_or(Error::Internal)?;
-    let (state, request) = state.next(part(&answer, Curve::Secp256k1)?).map_err(peer)?;
-    let answer = session.step(3, None, vec![(Curve::Secp256k1, request)]).await?;
-    let party = state.finish(part(&answer, Curve::Secp256k1)?).map_err(peer)?;
-    let curving = curves.iter_mut().find(|curving| curving.pair.curve == Curve::Secp256k1).ok_or(Error::Internal)?;
-    curving.party = Some(party);
-    Ok(())
-}
-
-/// The new shares into the pending slot, and back: what follows is done with the copy that was read.
-async fn store(port: &Port, device: &Device, curves: &[Curving]) -> Result<Device> {
-    let share = |curving: &Curving| {
-        let pair = &curving.pair;
-        let party = curving.party.as_ref().ok_or(Error::Internal)?;
-        Share::new(pair.curve, pair.wallet_id, pair.pair_id, pair.generation, party)
-    };
-    let stored = Device {
-        client: device.client,
-        key: DeviceKey::from_bytes(&device.key.to_bytes()),
-        id: device.id,
-        one_time: device.one_time.as_ref().map(|key| Zeroizing::new(**key)),
-        shares: curves.iter().map(share).collect::<Result<_>>()?,
-        backups: device.backups.clone(),
-        underway: device.underway.clone(),
-        ahead: None,
-    };
-    device::save(port, BlobSlot::Pending, &stored).await?;
-    device::load(port, BlobSlot::Pending).await?.ok_or(Error::Storage(StorageReason::Damaged))
-}
-
-/// Steps 4 and 5: a test signature on every curve from the stored shares, and the proofs of them. The last answer opens
-/// the session of the first signature.
-async fn check(
-    port: &Port,
-    stored: &Device,
-    curves: &[Curving],
-    nonce: &[u8; 32],
-    session: &mut Session<'_>,
-) -> Result<Option<Ahead>> {
-    let (mut signing, mut requests) = (Vec::new(), Vec::new());
-    for curving in curves {
-        let curve = curving.pair.curve;
-        port.stage(Stage::Signing, Some(curve)).await?;
-        let party = stored.share(curve)?.party()?;
-        let message = Message::recovery_check(curve, &curving.sid);
-        let path = DerivationPath::root();
-        let started = sign::Client::start(&curving.context, &party, &message, &path, &mut port.entropy());
-        let (client, request) = started.map_err(peer)?;
-        requests.push((curve, request));
-        signing.push((curving, party, client));
-    }
-    let answer = session.step(4, None, requests).await?;
-    let verifier_nonce = ceremony::nonce(&answer)?;
-    let (mut last, mut requests) = (None, Vec::new());
-    for (curving, party, client) in signing {
-        let curve = curving.pair.curve;
-        let message = match client.next(part(&answer, curve)?).map_err(peer)? {
-            ClientStep::Done(_) => None,
-            ClientStep::Send { request, state } => {
-                last = Some(state);
-                Some(ByteVec::from(request))
-            }
-        };
-        let pair = curving.pair.pair_id;
-        let proof = ceremony::prove_stored(port, stored.client, &stored.key, nonce, pair, &party, &verifier_nonce)?;
-        requests.push((curve, cbor::to_vec(&RecoverFinish { message, proof: proof.into() })));
-    }
-    let answer = session.step(5, None, requests).await?;
-    let last = last.ok_or(Error::Internal)?;
-    last.finish(part(&answer, Curve::Secp256k1)?).map_err(peer)?;
-    Ok(ceremony::ahead(stored.share(Curve::Secp256k1)?.pair, &answer))
 }

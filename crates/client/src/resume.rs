@@ -7,7 +7,7 @@ use halfkey_api::{
     message::{BeginWallets, ClientDetail, RecoveryState, WalletsBegun},
     route,
 };
-use halfkey_envelope::id::RecoveryId;
+use halfkey_envelope::id::{PairId, RecoveryId};
 
 use crate::{
     backup,
@@ -15,6 +15,7 @@ use crate::{
     command::Resumed,
     device::{self, Device, KnownBackup, Underway},
     error::{Error, Result, StorageReason},
+    heal,
     host::BlobSlot,
     port::Port,
     recover, status,
@@ -25,6 +26,7 @@ pub(crate) async fn resume(port: &Port) -> Result<Resumed> {
     if let Some(pending) = device::load(port, BlobSlot::Pending).await? {
         return match pending.underway.clone() {
             Some(Underway::Recovery(id, _, _)) => resume_recovery(port, pending, id).await,
+            Some(Underway::Heal(pair)) => resume_heal(port, pending, pair).await,
             _ => resume_create(port, pending).await,
         };
     }
@@ -89,21 +91,29 @@ pub(crate) async fn settle(port: &Port, client: &ClientDetail) -> Result<()> {
         return port.delete_blob(BlobSlot::Pending).await;
     }
     must_be_of(client, &pending)?;
-    if has_active(client, &pending)? { device::promote(port, pending).await } else { Ok(()) }
+    if has_active(client, &pending)? { take_over(port, pending).await } else { Ok(()) }
+}
+
+/// The new shares of the pending slot become this device's.
+async fn take_over(port: &Port, pending: Device) -> Result<()> {
+    match pending.underway {
+        Some(Underway::Heal(pair)) => device::adopt(port, pending, pair).await,
+        _ => device::promote(port, pending).await,
+    }
 }
 
 /// The crash was between writing the current slot and emptying the pending one.
 async fn is_current(port: &Port, pending: &Device) -> Result<bool> {
     let Some(current) = device::load_readable(port, BlobSlot::Current).await? else { return Ok(false) };
-    let pairs = |device: &Device| device.shares.iter().map(|share| share.pair).collect::<Vec<_>>();
-    Ok(!pending.shares.is_empty() && pairs(&current) == pairs(pending))
+    let here = |pair| current.shares.iter().any(|share| share.pair == pair);
+    Ok(!pending.shares.is_empty() && pending.renewed().all(|share| here(share.pair)))
 }
 
 fn has_active(client: &ClientDetail, pending: &Device) -> Result<bool> {
     if pending.shares.is_empty() {
         return Ok(false);
     }
-    for share in &pending.shares {
+    for share in pending.renewed() {
         let public_key = share.party()?.public().public_key().to_bytes();
         let wallet = client.wallets.iter().find(|wallet| wallet.id == share.wallet);
         let active = wallet.is_some_and(|wallet| {
@@ -152,6 +162,32 @@ async fn resume_recovery(port: &Port, pending: Device, id: Option<RecoveryId>) -
             })
         }
     }
+}
+
+/// A healing needs nobody's secret: it is carried to its end, unless the server says that it is over.
+async fn resume_heal(port: &Port, pending: Device, pair: PairId) -> Result<Resumed> {
+    let curve = pending.renewed().next().map(|share| share.curve).ok_or(Error::Storage(StorageReason::Damaged))?;
+    if is_current(port, &pending).await? {
+        port.delete_blob(BlobSlot::Pending).await?;
+        return Ok(Resumed::Healed(curve));
+    }
+    let client = status::client(port).await?;
+    must_be_of(&client, &pending)?;
+    if !has_active(&client, &pending)? {
+        let current = device::current(port).await?;
+        match heal::heal_one(port, &current, current.share(curve)?).await {
+            Ok(()) => return Ok(Resumed::Healed(curve)),
+            // The last message of the earlier attempt may have arrived in between.
+            Err(Error::NotBanned | Error::ReviewNeeded) => {}
+            Err(error) => return Err(error),
+        }
+        if !has_active(&status::client(port).await?, &pending)? {
+            port.delete_blob(BlobSlot::Pending).await?;
+            return Ok(Resumed::HealDiscarded(curve));
+        }
+    }
+    device::adopt(port, pending, pair).await?;
+    Ok(Resumed::Healed(curve))
 }
 
 /// Unknown, or over: a device that was enrolled by a recovery which then expired or was cancelled is revoked with it.

@@ -16,6 +16,7 @@ use crate::{
     command::SignOutcome,
     device::{self, Ahead, Device},
     error::{Error, Result},
+    heal,
     port::Port,
     progress::Stage,
 };
@@ -57,7 +58,7 @@ async fn sign_allowed(port: &Port, payload: Payload, allowed: Capabilities) -> R
         other => other,
     };
     let (signature, ahead) = match result {
-        Err(Failure::Cheated) => return Err(ban(port, curve).await),
+        Err(Failure::Cheated) => return Err(ban(port, &device, curve).await),
         Err(Failure::Other(error)) => return Err(error),
         Ok(None) => return Err(Error::Internal),
         Ok(Some(signed)) => signed,
@@ -149,11 +150,17 @@ async fn run(
     }
 }
 
-async fn ban(port: &Port, curve: Curve) -> Error {
-    let banned = device::update(port, |device| {
-        device.shares.iter_mut().filter(|share| share.curve == curve).for_each(|share| share.banned = true);
-    });
-    banned.await.err().unwrap_or(Error::PeerMisbehaved { what: "PEER_CHEATED" })
+async fn ban(port: &Port, device: &Device, curve: Curve) -> Error {
+    let pair = match device.share(curve) {
+        Ok(share) => share.pair,
+        Err(error) => return error,
+    };
+    if let Err(error) = device::update(port, |device| device.ban(pair)).await {
+        return error;
+    }
+    // The operator hears of it if the server can be told; if not, before the share is healed.
+    let _ = heal::report(port, &device.key, pair, "PEER_CHEATED").await;
+    Error::PeerMisbehaved { what: "PEER_CHEATED" }
 }
 
 fn as_chain(signature: &Signature) -> signing::Signature {

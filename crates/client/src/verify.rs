@@ -14,7 +14,7 @@ use crate::{
     command::{RecoveryMethod, Verified},
     device,
     error::{Error, Result},
-    opening::{self, Opened},
+    opening::{self, Holder, Opened},
     port::Port,
     progress::Stage,
 };
@@ -24,6 +24,13 @@ use crate::{
 pub(crate) async fn verify_backup(port: &Port, method: RecoveryMethod) -> Result<Verified> {
     port.setting.platform.check(&method.method())?;
     port.begin(4);
+    let (verified, _) = drill(port, &method).await?;
+    port.all_done().await?;
+    Ok(verified)
+}
+
+/// The drill, and what opened the backup.
+pub(crate) async fn drill(port: &Port, method: &RecoveryMethod) -> Result<(Verified, Holder)> {
     port.stage(Stage::ReadingShare, None).await?;
     let device = device::current(port).await?;
     let begin = BeginVerification { method: method.method() };
@@ -39,7 +46,7 @@ pub(crate) async fn verify_backup(port: &Port, method: RecoveryMethod) -> Result
 
     port.stage(Stage::DecryptingShare, None).await?;
     let within = DoorContext::Verification { id };
-    let (record, _) = opening::record(port, &device.key, within, device.client, &stored, &method).await?;
+    let (record, holder) = opening::record(port, &device.key, within, device.client, &stored, method).await?;
     let opened = opening::open(&record, &stored)?;
     opening::drill(&record, &stored)?;
     opened.refuse_rollback(&device)?;
@@ -60,13 +67,13 @@ pub(crate) async fn verify_backup(port: &Port, method: RecoveryMethod) -> Result
     check_custodian(&opened, &proven, &context, &nonce)?;
     let witness = opened.witness();
     device::update(port, |device| device.remember(witness)).await?;
-    port.all_done().await?;
-    Ok(Verified {
+    let verified = Verified {
         method: method.method(),
         backup_id: begun.backup_id,
         curves: Curve::ALL.to_vec(),
         verified_at: proven.verified_at,
-    })
+    };
+    Ok((verified, holder))
 }
 
 /// A backup of another wallet proves nothing about this one.

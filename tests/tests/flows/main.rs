@@ -4,7 +4,9 @@
 mod ahead;
 mod devices;
 mod faults;
+mod heal;
 mod left_over;
+mod theft;
 mod waiting;
 mod world;
 

@@ -15,20 +15,34 @@ use axum::{
     body::{Body, to_bytes},
     http,
 };
-use halfkey_api::{message::CreatedClient, route};
+use halfkey_api::{
+    auth::DEVICE_KEY_HEADER,
+    ceremony::{ANSWER, CeremonyAnswer, CeremonyRequest, INFO, Op},
+    context::ceremony_aad,
+    message::CreatedClient,
+    route,
+};
 use halfkey_client::{
     Addresses, BackupMethod, Clock, CodeText, Credentials, Deployment, Halfkey, Password, PasswordKind, Progress,
     Prompt, RecoveryMethod, Request, Response, Transport, TransportError,
     host::Dismissed,
     memory::{MemoryBlobStore, MemorySecretStore},
 };
-use halfkey_envelope::{door::KdfParams, entropy::DangerSeededEntropy};
+use halfkey_envelope::{
+    cbor,
+    door::KdfParams,
+    entropy::{DangerSeededEntropy, OsEntropy},
+    hpke::{self, SecretKey},
+    id::{ClientId, DeploymentId},
+};
 use halfkey_guesskeeper::{Listen, Rules};
 use halfkey_server::{
     App, Details, admin, app,
     clock::{Clock as ServerClock, SystemClock},
     config::{Config, KeeperAddress, Rate},
     descriptor,
+    kms::{EncryptionContext, KeyWrapper, LocalKeys, Missing},
+    store::Store,
 };
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -117,6 +131,28 @@ impl World {
         serde_json::from_slice(&bytes).unwrap()
     }
 
+    /// The server's own database, beside the server.
+    pub async fn store(&self) -> Store {
+        let database = self.folder.path().join("server/halfkey.db");
+        Store::connect(&format!("sqlite:{}", database.display())).await.unwrap()
+    }
+
+    /// What only the server has: whoever holds it can answer in its place.
+    pub async fn stolen_server_key(&self) -> SecretKey {
+        let wrapped = self.store().await.find_server_key("server-hpke").await.unwrap().unwrap();
+        let kms = LocalKeys::open(&self.folder.path().join("server/kms.key"), Missing::Refuse).unwrap();
+        let context = EncryptionContext::of_server_key(self.deployment.id(), "server-hpke");
+        SecretKey::from_seed(kms.unwrap(&wrapped, &context).await.unwrap().expose())
+    }
+
+    /// The only client that has a wallet.
+    pub async fn the_client(&self) -> ClientId {
+        let waiting = admin::custodians(&self.state).await.unwrap();
+        let page = self.store().await.clients(waiting[0].id, None, 10).await.unwrap();
+        assert_eq!(page.len(), 1);
+        page[0].id
+    }
+
     /// A phone of this client, new out of the box.
     pub fn phone(&self, token: &str) -> Phone {
         Phone::new(self, token)
@@ -167,8 +203,40 @@ impl Clock for MovedClock {
 /// Changes an answer's body, by the path that was asked.
 pub type Tamper = Box<dyn Fn(&str, Vec<u8>) -> Vec<u8> + Send + Sync>;
 
+/// A server that answers ceremonies as it likes: its own steps, opened, spoilt, and sealed again.
+pub struct Hostile {
+    key: SecretKey,
+    deployment: DeploymentId,
+    client: ClientId,
+    spoil: Spoil,
+}
+
+/// Changes one answer, by the ceremony and the step.
+pub type Spoil = Box<dyn Fn(Op, &mut CeremonyAnswer) + Send + Sync>;
+
+impl Hostile {
+    pub async fn of(world: &World, spoil: impl Fn(Op, &mut CeremonyAnswer) + Send + Sync + 'static) -> Self {
+        let (key, client) = (world.stolen_server_key().await, world.the_client().await);
+        Self { key, deployment: world.deployment.id(), client, spoil: Box::new(spoil) }
+    }
+
+    fn answers(&self, request: &Request, sealed: Vec<u8>) -> Vec<u8> {
+        let device = request.headers.iter().find(|(name, _)| name == DEVICE_KEY_HEADER).unwrap();
+        let mut key = [0u8; 32];
+        hex::decode_to_slice(&device.1, &mut key).unwrap();
+        let aad = ceremony_aad(self.deployment, self.client, &key);
+        let (asked, answers) = hpke::open_request(&self.key, INFO, &aad, &request.body).unwrap();
+        let asked: CeremonyRequest = cbor::from_slice(&asked).unwrap();
+        let mut answer: CeremonyAnswer = cbor::from_slice(&answers.open_answer(ANSWER, &sealed).unwrap()).unwrap();
+        (self.spoil)(asked.op, &mut answer);
+        answers.seal_answer(ANSWER, &cbor::to_vec(&answer), &mut OsEntropy)
+    }
+}
+
 /// The network between a phone and the server.
 pub struct Network {
+    hostile: Mutex<Option<Hostile>>,
+    blocked: Mutex<Option<&'static str>>,
     router: Router,
     sent: AtomicUsize,
     lose: Mutex<Option<(usize, Loss)>>,
@@ -190,8 +258,19 @@ impl Network {
         *self.tamper.lock().unwrap() = Some(Box::new(with));
     }
 
+    pub fn hostile(&self, server: Hostile) {
+        *self.hostile.lock().unwrap() = Some(server);
+    }
+
     pub fn honest(&self) {
         *self.tamper.lock().unwrap() = None;
+        *self.hostile.lock().unwrap() = None;
+        *self.blocked.lock().unwrap() = None;
+    }
+
+    /// Loses every request whose path ends so.
+    pub fn block(&self, end: &'static str) {
+        *self.blocked.lock().unwrap() = Some(end);
     }
 
     /// Whether the loss that was asked for has happened.
@@ -218,15 +297,22 @@ impl Transport for Network {
             return Err(TransportError::Unreachable);
         }
         let path = request.url.strip_prefix("http://halfkey.test").unwrap().to_owned();
+        if self.blocked.lock().unwrap().is_some_and(|end| path.ends_with(end)) {
+            return Err(TransportError::Unreachable);
+        }
         let mut builder = http::Request::builder().method(request.method).uri(&path);
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
-        let response = self.router.clone().oneshot(builder.body(Body::from(request.body)).unwrap()).await.unwrap();
+        let body = Body::from(request.body.clone());
+        let response = self.router.clone().oneshot(builder.body(body).unwrap()).await.unwrap();
         let status = response.status().as_u16();
         let mut body = to_bytes(response.into_body(), 1 << 20).await.unwrap().to_vec();
         if loss == Some(Loss::Answer) {
             return Err(TransportError::Timeout);
+        }
+        if let (Some(hostile), true) = (&*self.hostile.lock().unwrap(), path == route::CEREMONIES && status == 200) {
+            body = hostile.answers(&request, body);
         }
         if let Some(tamper) = &*self.tamper.lock().unwrap() {
             body = tamper(&path, body);
@@ -275,7 +361,9 @@ static SEED: AtomicUsize = AtomicUsize::new(1);
 impl Phone {
     fn new(world: &World, token: &str) -> Self {
         let (router, lose) = (world.router.clone(), Mutex::new(None));
-        let network = Arc::new(Network { router, sent: AtomicUsize::new(0), lose, tamper: Mutex::new(None) });
+        let (sent, tamper, hostile, blocked) =
+            (AtomicUsize::new(0), Mutex::new(None), Mutex::new(None), Mutex::new(None));
+        let network = Arc::new(Network { hostile, blocked, router, sent, lose, tamper });
         let (blobs, secrets) = (Arc::new(MemoryBlobStore::new()), Arc::new(MemorySecretStore::new()));
         let clock = Arc::new(MovedClock { moved_ms: AtomicI64::new(0), base: Some(world.clock.clone()) });
         Self::with(network, blobs, secrets, clock, world.deployment.clone(), token)

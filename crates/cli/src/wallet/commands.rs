@@ -1,7 +1,7 @@
 //! One function per command: call the SDK, show what it gave.
 
 use halfkey_api::message::OldDevices;
-use halfkey_client::{Error as Sdk, Recovering, Resumed};
+use halfkey_client::{Cancelled, Error as Sdk, Recovering, Resumed};
 use serde_json::json;
 
 use super::{MethodName, OldDevicesName, Session, WalletArgs, WalletCommand, parse_id, parse_method, show, sign};
@@ -33,6 +33,7 @@ pub(super) async fn run(args: WalletArgs, output: &Output) -> Result<()> {
             recover(session, method, old_devices, expect_ethereum, output).await
         }
         WalletCommand::Recoveries { cancel } => recoveries(session, cancel, output).await,
+        WalletCommand::Heal => heal(session, output).await,
         WalletCommand::Sign(payload) => sign::run(session, payload, output).await,
         WalletCommand::Devices => show::devices(session, output).await,
         WalletCommand::Revoke { device } => revoke(session, &device, output).await,
@@ -105,14 +106,21 @@ async fn recover(
     let secret = session.recovery_method(method)?;
     let outcome = match session.halfkey.resume().await? {
         Resumed::RecoveryOpen { .. } => session.halfkey.resume_recovery(secret, None).await?,
-        Resumed::RecoveryCompleted => return show::status(session, output).await,
+        Resumed::RecoveryCompleted => {
+            let fresh = session.halfkey.renew_backup(secret).await;
+            return show::completed(&session.halfkey.addresses().await?, &fresh, output);
+        }
         _ => session.halfkey.recover_wallet(secret, old_devices, None).await?,
     };
     match outcome {
         Recovering::Waiting { recovery_id, until } => {
             let line =
-                format!("The operator lets some time pass: run the same command again after {}.", show::time(until));
+                format!("The operator lets some time pass: run the same command again after {}.", output::time(until));
             output.result(&[line], &json!({ "waiting": { "recoveryId": recovery_id, "until": until } }));
+        }
+        Recovering::Undecided { recovery_id } => {
+            let line = "A device has cancelled recoveries twice, so the operator decides about this one: run the same command later.";
+            output.result(&[line.to_owned()], &json!({ "undecided": { "recoveryId": recovery_id } }));
         }
         Recovering::Recovered(recovered) => {
             if expect_ethereum.is_some_and(|expected| !recovered.addresses.ethereum.eq_ignore_ascii_case(&expected)) {
@@ -124,10 +132,24 @@ async fn recover(
     Ok(())
 }
 
+async fn heal(session: &mut Session, output: &Output) -> Result<()> {
+    let healed = session.halfkey.heal_wallet().await?;
+    let curves: Vec<_> = healed.iter().map(|curve| curve.as_str()).collect();
+    let line = format!("This device signs again on {}; keys and addresses are the same.", curves.join(" and "));
+    output.result(&[line], &json!({ "healed": curves }));
+    Ok(())
+}
+
 async fn recoveries(session: &mut Session, cancel: Option<String>, output: &Output) -> Result<()> {
     if let Some(id) = cancel {
-        session.halfkey.cancel_recovery(parse_id(&id, "a recovery id")?).await?;
-        output.result(&[format!("Recovery {id} is cancelled.")], &json!({ "cancelled": id }));
+        match session.halfkey.cancel_recovery(parse_id(&id, "a recovery id")?).await? {
+            Cancelled::Over => output.result(&[format!("Recovery {id} is cancelled.")], &json!({ "cancelled": id })),
+            Cancelled::OperatorDecides => {
+                let line =
+                    format!("Recovery {id} is held. This device has cancelled one before: the operator decides.");
+                output.result(&[line], &json!({ "held": id }));
+            }
+        }
         return Ok(());
     }
     let recoveries = session.halfkey.recoveries().await?;

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Session;
 use crate::{
     error::Result,
-    output::{self, Output},
+    output::{self, Output, time},
 };
 
 pub(super) async fn status(session: &mut Session, output: &Output) -> Result<()> {
@@ -94,8 +94,13 @@ fn backup_value(backup: &Backup) -> serde_json::Value {
 }
 
 pub(super) fn recovered(recovered: &Recovered, output: &Output) -> Result<()> {
-    let mut lines = address_lines(&recovered.addresses);
-    let fresh = match &recovered.fresh_backup {
+    completed(&recovered.addresses, &recovered.fresh_backup, output)
+}
+
+/// A recovery that is complete, with what came of the fresh backup.
+pub(super) fn completed(addresses: &Addresses, fresh: &halfkey_client::Result<Backup>, output: &Output) -> Result<()> {
+    let mut lines = address_lines(addresses);
+    let fresh = match fresh {
         Ok(backup) => {
             lines.push(format!("Recovered, and backed up afresh with {}.", backup.method));
             backup_value(backup)
@@ -107,7 +112,7 @@ pub(super) fn recovered(recovered: &Recovered, output: &Output) -> Result<()> {
             json!({ "error": error.code() })
         }
     };
-    output.result(&lines, &json!({ "addresses": output::json(&recovered.addresses)?, "freshBackup": fresh }));
+    output.result(&lines, &json!({ "addresses": output::json(addresses)?, "freshBackup": fresh }));
     Ok(())
 }
 
@@ -120,38 +125,13 @@ pub(super) fn resumed(resumed: &Resumed) -> String {
             format!("An unfinished {method} backup was discarded; the older one stands.")
         }
         Resumed::BackupCompleted(method) => format!("The {method} backup had been completed."),
-        Resumed::RecoveryCompleted => "The recovery had been completed; the wallet is on this device.".to_owned(),
+        Resumed::RecoveryCompleted => "The recovery had been completed; the wallet is on this device. Its backup was opened: run `halfkey wallet backup` now.".to_owned(),
         Resumed::RecoveryOpen { method, .. } => {
             format!("A recovery is open: run `halfkey wallet recover` with {method}.")
         }
+        Resumed::Healed(curve) => format!("The {} share had been healed; it signs again.", curve.as_str()),
+        Resumed::HealDiscarded(curve) => format!("The healing of the {} share is over; it is banned still.", curve.as_str()),
         Resumed::RecoveryDiscarded => "A recovery that was over was discarded.".to_owned(),
         _ => "Put in order.".to_owned(),
-    }
-}
-
-/// Milliseconds since the Unix epoch as `YYYY-MM-DD HH:MM:SS UTC`.
-pub(super) fn time(ms: u64) -> String {
-    let seconds = ms / 1000;
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    // Civil date from days: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn times_read_as_dates() {
-        assert_eq!(super::time(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(super::time(951_782_400_000), "2000-02-29 00:00:00 UTC");
-        assert_eq!(super::time(1_763_820_123_456), "2025-11-22 14:02:03 UTC");
     }
 }
