@@ -13,6 +13,12 @@ use std::{
     time::Duration,
 };
 
+use halfkey_envelope::wallet::Curve;
+use halfkey_protocol::lifecycle::PairState;
+use halfkey_server::{
+    clock::{Clock, SystemClock},
+    store::{SigningPair, Store},
+};
 use serde_json::Value;
 
 use crate::postgres::Postgres;
@@ -332,6 +338,40 @@ impl Deployment {
             return Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()));
         }
         Ok(serde_json::from_slice(&done.stdout)?)
+    }
+
+    /// Runs `halfkey admin …` and gives what it printed, which need not be an object.
+    ///
+    /// # Errors
+    /// What it said on standard error.
+    pub fn operator(&self, arguments: &[&str]) -> io::Result<String> {
+        let data = self.data().display().to_string();
+        let mut words = vec!["admin", arguments.first().copied().unwrap_or_default(), "--data", &data];
+        words.extend(arguments.iter().skip(1));
+        let done = self.command(&words).stdin(Stdio::null()).output()?;
+        if !done.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()));
+        }
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    }
+
+    /// Bans the newest active signing pair of a client on secp256k1, as a caught cheat would, beside the running server.
+    /// Returns the pair.
+    ///
+    /// # Errors
+    /// When the client has no such pair.
+    pub async fn ban(&self, client: &Client) -> io::Result<String> {
+        let file = format!("sqlite:{}", self.data().join("halfkey.db").display());
+        let url = self.database_urls().map_or(file.as_str(), |urls| urls[0]);
+        let store = Store::connect(url).await.map_err(io::Error::other)?;
+        let client = client.id.parse().map_err(|_| io::Error::other("not a client's id"))?;
+        let pairs = store.signing_pairs(client).await.map_err(io::Error::other)?;
+        let active = |pair: &&SigningPair| pair.share.curve == Curve::Secp256k1 && pair.pair.state == PairState::Active;
+        let newest = pairs.iter().filter(active).max_by_key(|pair| pair.pair.created_ms);
+        let pair = newest.ok_or_else(|| io::Error::other("no active pair"))?.share.id;
+        store.ban_pair(client, pair, "BY_A_TEST", SystemClock.now_ms()).await.map_err(io::Error::other)?;
+        store.close().await;
+        Ok(pair.to_string())
     }
 
     /// What an app's backend does for a new user.

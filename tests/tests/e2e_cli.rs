@@ -241,6 +241,83 @@ async fn a_recovery_code_is_given_once_on_a_descriptor_and_recovers() {
     assert_eq!(error["code"], json!("DEVICE_REVOKED"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_decides_about_bans_and_cancelled_recoveries_beside_the_running_server() {
+    let deployment = Deployment::start(&Backing::Sqlite).unwrap();
+    let client = deployment.new_client().await.unwrap();
+    let laptop = User::new(&deployment, "laptop", PASSPHRASE, &client);
+    let addresses = laptop.does(&["create"], &[])["addresses"].take();
+    laptop.does(&["backup"], &[PASSWORD]);
+    let (_, error) = laptop.fails(&["heal"], &[]);
+    assert_eq!(error["code"], json!("NOT_BANNED"));
+    let waiting = || deployment.admin(&["waiting", "--json"]).unwrap();
+    assert_eq!(waiting(), json!({ "banned": [], "frozen": [], "contested": [] }));
+    assert_eq!(deployment.operator(&["waiting"]).unwrap(), "Nothing waits for the operator.\n");
+
+    // A ban: reviewed, upheld, lifted, healed.
+    let pair = deployment.ban(&client).await.unwrap();
+    let of = |what: &str, decision: &[&str]| {
+        let words = [&[what, "--client", &client.id][..], decision].concat();
+        deployment.operator(&words).map_err(|error| error.to_string())
+    };
+    let (_, error) = laptop.fails(&["sign", "ethereum-message", "pay nobody"], &[]);
+    assert_eq!(error["code"], json!("BANNED"));
+    let banned = waiting()["banned"].take();
+    assert_eq!((&banned[0]["pairId"], &banned[0]["clientId"]), (&json!(pair), &json!(client.id)));
+    assert_eq!((&banned[0]["reason"], &banned[0]["heals"]), (&json!("BY_A_TEST"), &json!(0)));
+    assert!(deployment.operator(&["waiting"]).unwrap().contains(&pair));
+    let (_, error) = laptop.fails(&["heal"], &[]);
+    assert_eq!(error["code"], json!("REVIEW_NEEDED"));
+    of("review-ban", &["--pair", &pair]).unwrap_err();
+    of("review-ban", &["--pair", &pair, "--lift", "--uphold"]).unwrap_err();
+    of("review-ban", &["--pair", &pair, "--uphold"]).unwrap();
+    assert_eq!(waiting()["banned"], json!([]));
+    let (_, error) = laptop.fails(&["heal"], &[]);
+    assert_eq!(error["code"], json!("REVIEW_NEEDED"));
+    of("review-ban", &["--pair", &pair, "--lift"]).unwrap();
+    assert_eq!(laptop.does(&["heal"], &[])["healed"], json!(["SECP256K1"]));
+    laptop.signs(&addresses);
+    assert_eq!(laptop.does(&["status"], &[])["addresses"], addresses);
+    let over = of("review-ban", &["--pair", &pair, "--lift"]).unwrap_err();
+    assert!(over.contains("not banned"), "{over}");
+
+    // Two recoveries that the laptop cancels: the second one is held, and the operator lets it go on.
+    let desktop = User::new(&deployment, "desktop", OTHER_PASSPHRASE, &client);
+    let recover = ["recover", "--old-devices", "keep"];
+    let newest = || {
+        let (status, _) = desktop.fails(&recover, &[WRONG]);
+        assert_eq!(status, 3);
+        let recoveries = laptop.does(&["recoveries"], &[])["recoveries"].take();
+        recoveries[0]["id"].as_str().unwrap().to_owned()
+    };
+    let first = newest();
+    assert_eq!(laptop.does(&["recoveries", "--cancel", &first], &[]), json!({ "cancelled": first }));
+    let second = newest();
+    assert_ne!(first, second);
+    assert_eq!(laptop.does(&["recoveries", "--cancel", &second], &[]), json!({ "held": second }));
+    assert_eq!(desktop.does(&recover, &[PASSWORD])["undecided"], json!({ "recoveryId": second }));
+    let contested = waiting()["contested"].take();
+    assert_eq!(contested[0]["recoveryId"], json!(second));
+    assert!(deployment.operator(&["waiting"]).unwrap().contains(&second));
+    of("continue-recovery", &["--recovery", &first]).unwrap_err();
+    of("continue-recovery", &["--recovery", &second]).unwrap();
+    assert_eq!(desktop.does(&recover, &[PASSWORD])["addresses"], addresses);
+    desktop.signs(&addresses);
+    of("cancel-recovery", &["--recovery", &second]).unwrap_err();
+
+    // A third is contested again; the operator ends it.
+    let tablet = User::new(&deployment, "tablet", OTHER_PASSPHRASE, &client);
+    tablet.fails(&recover, &[WRONG]);
+    let recoveries = laptop.does(&["recoveries"], &[])["recoveries"].take();
+    let third = recoveries[0]["id"].as_str().unwrap();
+    assert_eq!(laptop.does(&["recoveries", "--cancel", third], &[]), json!({ "held": third }));
+    of("cancel-recovery", &["--recovery", third]).unwrap();
+    assert_eq!(waiting()["contested"], json!([]));
+    let nothing = of("thaw", &["--backup", third]).unwrap_err();
+    assert!(nothing.contains("unknown backup"), "{nothing}");
+    assert_eq!(laptop.does(&["status"], &[])["backupStatus"]["backedUp"], json!(true));
+}
+
 fn flip(symbol: char) -> char {
     if symbol == '7' { '8' } else { '7' }
 }

@@ -1,4 +1,5 @@
-//! T5 over real sockets: `kill -9` at every message of create → back up → recover → sign → change password → verify.
+//! T5 over real sockets: `kill -9` at every message of create → back up → recover → sign → change password → verify →
+//! heal (after a ban that the operator has lifted).
 //!
 //! The list of crash points is not written down anywhere: a first run of each verb records every HTTP message in both
 //! directions, and each message is one point. At a request the server dies before it reads it; at an answer it dies
@@ -22,7 +23,7 @@ use std::{process::Command, sync::Arc};
 use halfkey_client::{
     Addresses, BackupMethod, Error, Halfkey, OldDevices, Password, PasswordKind, Recovering, RecoveryMethod, Resumed,
 };
-use halfkey_envelope::id::BackupId;
+use halfkey_envelope::{id::BackupId, wallet::Curve};
 use halfkey_tests::{
     deployment::{Backing, Client, Deployment, Snapshot},
     phone::{Failed, Phone, Saved},
@@ -42,10 +43,12 @@ enum Verb {
     Sign,
     ChangePassword,
     Verify,
+    Heal,
 }
 
 impl Verb {
-    const ALL: [Self; 6] = [Self::Create, Self::BackUp, Self::Recover, Self::Sign, Self::ChangePassword, Self::Verify];
+    const ALL: [Self; 7] =
+        [Self::Create, Self::BackUp, Self::Recover, Self::Sign, Self::ChangePassword, Self::Verify, Self::Heal];
 
     const fn name(self) -> &'static str {
         match self {
@@ -55,6 +58,7 @@ impl Verb {
             Self::Sign => "sign",
             Self::ChangePassword => "change-password",
             Self::Verify => "verify",
+            Self::Heal => "heal",
         }
     }
 
@@ -76,6 +80,7 @@ impl Verb {
                 app.change_password(Password::new(SECOND), PasswordKind::Password).await.map(drop)?;
             }
             Self::Verify => app.verify_backup(open(SECOND)).await.map(drop)?,
+            Self::Heal => app.heal_wallet().await.map(drop)?,
         }
         Ok(())
     }
@@ -92,7 +97,7 @@ fn open(password: &str) -> RecoveryMethod {
 fn recovered(outcome: Recovering) -> Result<(), Failed> {
     match outcome {
         Recovering::Recovered(_) => Ok(()),
-        Recovering::Waiting { .. } => Err("the recovery has to wait".into()),
+        Recovering::Waiting { .. } | Recovering::Undecided { .. } => Err("the recovery has to wait".into()),
     }
 }
 
@@ -129,6 +134,10 @@ impl Scene {
             wallet = Some(device.app.addresses().await?);
         }
         let device = if verb < Verb::Recover { &phone } else { &tablet };
+        if verb == Verb::Heal {
+            let pair = deployment.ban(&client).await?;
+            deployment.operator(&["review-ban", "--client", &client.id, "--pair", &pair, "--lift"])?;
+        }
         let backup = completed(&device.app).await?;
         let snapshot = deployment.snapshot()?;
         let mut scene = Self {
@@ -214,6 +223,7 @@ impl<'a> Stage<'a> {
             Verb::BackUp | Verb::ChangePassword => self.backed_up(&resumed).await,
             Verb::Recover => self.recovered(&resumed).await,
             Verb::Sign | Verb::Verify => self.unchanged().await,
+            Verb::Heal => self.healed(&resumed).await,
         }
     }
 
@@ -272,6 +282,28 @@ impl<'a> Stage<'a> {
         }
         // Recovered only now, the last completed backup has just been shown to recover.
         if done { self.recovers_elsewhere(FIRST, wallet).await } else { Ok(()) }
+    }
+
+    /// One review is enough, however often it is interrupted.
+    async fn healed(&self, resumed: &Resumed) -> Result<(), Failed> {
+        let (app, wallet) = (&self.tablet.app, self.wallet()?);
+        match resumed {
+            Resumed::Healed(Curve::Secp256k1) => {}
+            Resumed::Nothing => match app.heal_wallet().await {
+                // The server, or the device alone, had done it all.
+                Ok(_) | Err(Error::NotBanned) => {}
+                Err(error) => return Err(error.into()),
+            },
+            other => return Err(format!("resume said {other:?}").into()),
+        }
+        signs(app, wallet).await?;
+        if app.heal_wallet().await != Err(Error::NotBanned) {
+            return Err("healed twice".into());
+        }
+        if completed(app).await? != self.scene.backup {
+            return Err("another backup".into());
+        }
+        self.recovers_elsewhere(SECOND, wallet).await
     }
 
     async fn unchanged(&self) -> Result<(), Failed> {
@@ -355,6 +387,7 @@ sqlite! {
     t05_sqlite_sign: Sign, (0, 1);
     t05_sqlite_change_password: ChangePassword, (0, 1);
     t05_sqlite_verify: Verify, (0, 1);
+    t05_sqlite_heal: Heal, (0, 1);
 }
 
 macro_rules! postgres {
@@ -373,4 +406,5 @@ postgres! {
     t05_postgres_sign: Sign;
     t05_postgres_change_password: ChangePassword;
     t05_postgres_verify: Verify;
+    t05_postgres_heal: Heal;
 }
