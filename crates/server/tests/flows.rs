@@ -134,6 +134,40 @@ async fn a_backup_is_completed_by_verified_proofs_and_by_nothing_else() {
     assert!(!completed(&other_client.status().await));
 }
 
+/// What was damaged in the store after the device read it back is found by the server's own read-back, so that the
+/// backup is not called complete (PROTOCOL.md 5, T8).
+#[tokio::test]
+async fn t08_a_backup_whose_stored_copies_are_damaged_is_never_complete() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    let resharing = phone.reshare(&CODE).await;
+    let kept = phone.seal(&resharing);
+    assert_eq!(phone.upload(&kept).await.status, 204);
+    let pairs: Vec<String> =
+        resharing.begun.pairs.iter().map(|pair| format!("x'{}'", hex::encode(pair.pair_id.as_bytes()))).collect();
+    let backup = format!("x'{}'", hex::encode(kept.backup.as_bytes()));
+    let other_end = |column: &str| format!("CAST(substr({column}, 1, length({column}) - 1) || x'2a' AS BLOB)");
+    let mut damages = vec![("envelopes", "backup", &backup, "envelope", other_end("envelope"), "INTERNAL")];
+    for pair in &pairs {
+        damages.push(("pair_shares", "id", pair, "half", other_end("half"), "INTERNAL"));
+        damages.push(("pair_shares", "id", pair, "peer_point", "client_point".to_owned(), "INTERNAL"));
+        damages.push(("pair_shares", "id", pair, "client_point", "peer_point".to_owned(), "PROOF_INVALID"));
+    }
+    for (table, key, row, column, damaged, refusal) in damages {
+        let ready = phone.commitment(&resharing, &phone.read_back(kept.backup).await);
+        server.tamper(&format!("CREATE TABLE whole AS SELECT {column} AS was FROM {table} WHERE {key} = {row}")).await;
+        let changed = server.tamper(&format!("UPDATE {table} SET {column} = {damaged} WHERE {key} = {row}")).await;
+        assert_eq!(changed, 1, "{table}.{column}");
+        assert_eq!(phone.commit(kept.backup, &ready).await.unwrap_err(), refusal, "{table}.{column}");
+        assert!(!completed(&phone.status().await), "{table}.{column}");
+        server.tamper(&format!("UPDATE {table} SET {column} = (SELECT was FROM whole) WHERE {key} = {row}")).await;
+        server.tamper("DROP TABLE whole").await;
+    }
+    let ready = phone.commitment(&resharing, &phone.read_back(kept.backup).await);
+    phone.commit(kept.backup, &ready).await.unwrap();
+    assert!(phone.status().await.backed_up);
+}
+
 #[tokio::test]
 async fn one_backup_at_a_time_and_the_same_device_takes_over() {
     let server = Server::start().await;

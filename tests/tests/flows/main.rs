@@ -379,6 +379,24 @@ async fn a_receipt_that_the_pinned_server_did_not_sign_is_no_receipt() {
     assert_eq!(phone.halfkey.resume().await, Ok(Resumed::BackupCompleted(Method::Password)));
 }
 
+/// The device calls a backup complete only after it has read the envelope back as it sealed it (PROTOCOL.md 5, T8).
+#[tokio::test]
+async fn t08_a_backup_that_is_not_read_back_as_it_was_sealed_is_never_complete() {
+    let world = World::start().await;
+    let phone = world.phone(&world.client().await);
+    phone.halfkey.create_wallet().await.unwrap();
+    phone.network.tamper(|path, body| match path.ends_with("/cipher-text") && !body.is_empty() {
+        true => change(&body, "cipherText", &serde_json::json!("AAAA")),
+        false => body,
+    });
+    let refused = phone.halfkey.backup_wallet(backup_with(PASSWORD)).await;
+    assert_eq!(refused, Err(Error::PeerMisbehaved { what: "ENVELOPE" }));
+    phone.network.honest();
+    assert!(!phone.halfkey.is_wallet_backed_up().await.unwrap());
+    phone.halfkey.backup_wallet(backup_with(PASSWORD)).await.unwrap();
+    assert!(phone.halfkey.is_wallet_backed_up().await.unwrap());
+}
+
 #[tokio::test]
 async fn another_wallet_than_expected_is_refused_before_possession_is_proven() {
     let world = World::start().await;

@@ -18,6 +18,7 @@ use halfkey_envelope::entropy::{DangerSeededEntropy, Entropy, OsEntropy, random}
 use halfkey_protocol::identity::{DeviceKey, Signs};
 use halfkey_server::{App, admin, app, clock::Clock, config::Config};
 use serde::{Serialize, de::DeserializeOwned};
+use sqlx::ConnectOptions;
 use tempfile::TempDir;
 use tower::ServiceExt;
 
@@ -63,6 +64,14 @@ impl Server {
 
     pub fn now_ms(&self) -> u64 {
         self.clock.now_ms()
+    }
+
+    /// Changes rows of the main database behind the server's back; says how many.
+    pub async fn tamper(&self, statement: &str) -> u64 {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.folder.path().join("halfkey.db"));
+        let mut database = options.connect().await.unwrap();
+        let text = sqlx::AssertSqlSafe(statement.to_owned());
+        sqlx::query(text).execute(&mut database).await.unwrap().rows_affected()
     }
 
     pub fn pass_ms(&self, ms: u64) {
