@@ -23,8 +23,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Run the passkey door: stateless, made for an enclave
 ///
-/// In this version it has a sealing root and a long-term key, and shows its evidence (`insecure-dev` only). It does not
-/// release passkey stanzas yet.
+/// It has a sealing root and long-term keys, releases stanzas to the passkeys that they name, and shows its evidence
+/// (`insecure-dev` only in this version). No client of this version makes such stanzas yet.
 #[derive(Args)]
 #[command(group(ArgGroup::new("where").required(true).args(["socket", "listen"])))]
 pub struct KeeperArgs {

@@ -12,6 +12,8 @@ use crate::{door::Mode, secret::redact};
 
 /// The longest password, in bytes as typed.
 pub const MAX_PASSWORD: usize = 1024;
+/// How often a text may change when it is enforced again (RFC 8264, section 7).
+const MAX_ENFORCEMENTS: usize = 3;
 /// The longest PIN, in digits.
 pub const MAX_PIN: usize = 32;
 
@@ -51,7 +53,7 @@ impl Password {
     }
 
     /// Any text, by OpaqueString: spaces become ASCII spaces, then normalisation form C. Case, width and leading
-    /// or trailing spaces stay as they are.
+    /// or trailing spaces stay as they are. Enforced until nothing changes any more (RFC 8264, section 7).
     pub fn text(text: &str) -> Result<Self, TextError> {
         if text.is_empty() {
             return Err(TextError::Empty);
@@ -59,8 +61,21 @@ impl Password {
         if text.len() > MAX_PASSWORD {
             return Err(TextError::TooLong);
         }
-        let enforced = OpaqueString::new().enforce(text).map_err(|_| TextError::Disallowed)?;
-        Ok(Self { mode: Mode::Password, text: Zeroizing::new(enforced.into_owned()) })
+        let enforce = |text: &str| -> Result<_, TextError> {
+            let enforced = OpaqueString::new().enforce(text).map_err(|_| TextError::Disallowed)?;
+            Ok(Zeroizing::new(enforced.into_owned()))
+        };
+        // The profile looks at the characters before it composes them, so a few pass whose composed form it refuses:
+        // U+0387 becomes U+00B7. Such a text is refused here: typed on another keyboard, it would open nothing.
+        let mut once = enforce(text)?;
+        for _ in 0..MAX_ENFORCEMENTS {
+            let again = enforce(&once)?;
+            if *again == *once {
+                return Ok(Self { mode: Mode::Password, text: once });
+            }
+            once = again;
+        }
+        Err(TextError::Disallowed)
     }
 
     /// Decimal digits of any script, folded to ASCII.
@@ -388,6 +403,15 @@ mod tests {
         }
         assert_eq!(Password::text(&"x".repeat(MAX_PASSWORD + 1)).err(), Some(TextError::TooLong));
         assert_eq!(format!("{:?}", Password::text("hunter2").unwrap()), "Password");
+    }
+
+    #[test]
+    fn what_its_own_normal_form_would_refuse_is_refused() {
+        for text in ["\u{387}", "a\u{387}b", "\u{b7}"] {
+            assert_eq!(Password::text(text).err(), Some(TextError::Disallowed), "{text}");
+        }
+        assert_eq!(Password::text("l\u{b7}l").map(|word| word.expose().to_vec()), Ok("l\u{b7}l".as_bytes().to_vec()));
+        assert_eq!(Password::text("l\u{387}l").map(|word| word.expose().to_vec()), Ok("l\u{b7}l".as_bytes().to_vec()));
     }
 
     proptest! {
