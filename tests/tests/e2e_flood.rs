@@ -14,11 +14,19 @@ use halfkey_tests::{
 };
 use sqlx::{Row, SqlitePool};
 
-/// What the server keeps between two steps, by device key.
+/// The seat of the one session that each device has opened ahead, beyond the others.
+const AHEAD: &str = "4294967295";
+
+/// What the server keeps between two steps, by device key; without the sessions opened ahead.
 async fn kept(deployment: &Deployment) -> BTreeMap<Vec<u8>, i64> {
+    seats(deployment, &format!("seat <> {AHEAD}")).await
+}
+
+async fn seats(deployment: &Deployment, which: &str) -> BTreeMap<Vec<u8>, i64> {
     let url = format!("sqlite:{}?mode=ro", deployment.data().join("kept.db").display());
     let pool = SqlitePool::connect(&url).await.unwrap();
-    let rows = sqlx::query("SELECT device_key, COUNT(*) AS sessions FROM kept GROUP BY device_key");
+    let rows = format!("SELECT device_key, COUNT(*) AS sessions FROM kept WHERE {which} GROUP BY device_key");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(rows));
     let rows = rows.fetch_all(&pool).await.unwrap();
     pool.close().await;
     rows.into_iter().map(|row| (row.get("device_key"), row.get("sessions"))).collect()
@@ -32,6 +40,8 @@ async fn t22_a_flood_of_begun_ceremonies_fills_only_its_own_seats() {
     let (attacker, other) = (Phone::new(&deployment, &attacker).unwrap(), Phone::new(&deployment, &other).unwrap());
     let (flooding, wallet) = (attacker.app.create_wallet().await.unwrap(), other.app.create_wallet().await.unwrap());
     assert!(kept(&deployment).await.is_empty(), "a finished ceremony leaves nothing");
+    let ahead = seats(&deployment, &format!("seat = {AHEAD}")).await;
+    assert_eq!(ahead.into_values().collect::<Vec<_>>(), [1, 1], "but one session ahead for each device");
 
     // Each signature is left after its first answer: the server keeps its state for a second step that never comes.
     let (mut begun, mut refused) = (0, 0);
@@ -48,10 +58,10 @@ async fn t22_a_flood_of_begun_ceremonies_fills_only_its_own_seats() {
             () = attacker.wire.was_cut() => begun += 1,
         }
     }
-    let seats = usize::try_from(Caps::default().per_device).unwrap();
-    assert_eq!((begun, refused), (seats, FLOOD - seats));
+    let places = usize::try_from(Caps::default().per_device).unwrap();
+    assert_eq!((begun, refused), (places, FLOOD - places));
     let rows = kept(&deployment).await;
-    assert_eq!(rows.values().copied().collect::<Vec<_>>(), [i64::try_from(seats).unwrap()]);
+    assert_eq!(rows.values().copied().collect::<Vec<_>>(), [i64::try_from(places).unwrap()]);
 
     // Nobody else notices.
     signs(&other.app, &wallet).await.unwrap();
@@ -60,6 +70,6 @@ async fn t22_a_flood_of_begun_ceremonies_fills_only_its_own_seats() {
     // What is kept does not outlive the process, and the attacker's wallet has lost nothing either.
     deployment.kill().unwrap();
     deployment.restart().unwrap();
-    assert!(kept(&deployment).await.is_empty());
+    assert!(seats(&deployment, "TRUE").await.is_empty());
     signs(&attacker.restarted(&deployment).unwrap().app, &flooding).await.unwrap();
 }
