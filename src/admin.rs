@@ -173,6 +173,9 @@ enum AdminCommand {
         /// Where the apps reach the server
         #[arg(long)]
         url: String,
+        /// A relying party whose passkeys may hold a backup; give it once for each
+        #[arg(long = "for-relying-party", value_name = "DOMAIN")]
+        relying_parties: Vec<String>,
         /// The file to write
         #[arg(long, value_name = "FILE", default_value = "descriptor.json")]
         out: PathBuf,
@@ -267,8 +270,9 @@ pub async fn run(args: AdminArgs) -> Result<()> {
             to_stdout(&format!("recovery {recovery} goes on"));
             Ok(())
         }
-        AdminCommand::Descriptor { place, url, out, evidence, json } => {
-            descriptor(&place, url, &out, evidence.policy()?, json).await
+        AdminCommand::Descriptor { place, url, relying_parties, out, evidence, json } => {
+            let wanted = Details { relying_parties, evidence: evidence.policy()?, ..Details::default() };
+            descriptor(&place, url, wanted, &out, json).await
         }
     }
 }
@@ -427,16 +431,10 @@ async fn thaw(place: &Place, client: ClientId, backup: Option<BackupId>, pair: O
     Ok(())
 }
 
-async fn descriptor(
-    place: &Place,
-    url: String,
-    out: &Path,
-    evidence: Option<EvidencePolicy>,
-    as_json: bool,
-) -> Result<()> {
+async fn descriptor(place: &Place, url: String, wanted: Details, out: &Path, as_json: bool) -> Result<()> {
     let app = open(place).await?;
     let keeper = ask_keeper(&socket(place, "keeper")).await?;
-    let details = Details { server_url: Some(url), keeper: Some(keeper), evidence, ..Details::default() };
+    let details = Details { server_url: Some(url), keeper: Some(keeper), ..wanted };
     let signed = halfkey_server::descriptor(&app, details).await?;
     std::fs::write(out, signed.to_json()?)?;
     let deployment = app.deployment();

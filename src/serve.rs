@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::{Args, ValueEnum};
 use halfkey_cli::output::to_stderr;
-use halfkey_server::config::{Config, KeeperAddress, Profile};
+use halfkey_server::{
+    config::{Config, KeeperAddress, Profile},
+    relying_party::Hosted,
+};
 
 use crate::{
     keepers::{Supervised, link_key},
@@ -37,6 +40,10 @@ pub struct ServeArgs {
     /// 32 bytes, hex, the same at both ends of a tcp link; a file that only its owner can read
     #[arg(long, value_name = "FILE")]
     link_key_file: Option<PathBuf>,
+    /// Apps and origins that may use the passkeys of relying parties without a custodian: JSON, as
+    /// `PUT …/custodians/me/relying-party` takes it
+    #[arg(long, value_name = "FILE")]
+    relying_party_apps: Option<PathBuf>,
     /// Sign 32 bytes that nobody can read, if an app asks for it
     #[arg(long)]
     danger_allow_digest: bool,
@@ -80,6 +87,14 @@ pub struct Place {
     /// Allow in production: one copy only of the shred store
     #[arg(long)]
     danger_single_shred_store: bool,
+    /// Host this relying party: serve its `/.well-known/` files and its passkey page under its domain. Without a
+    /// custodian it is shared by all of them. Give it once for each
+    #[arg(long, value_name = "DOMAIN[=CUSTODIAN]", env = "HALFKEY_RELYING_PARTY", value_delimiter = ',')]
+    relying_party: Vec<Hosted>,
+    /// Allow in production: a relying party that is hosted here or lies under the server's own domain, so that the
+    /// operator needs one tap of the user to open a passkey backup
+    #[arg(long)]
+    danger_operator_is_relying_party: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -102,6 +117,8 @@ impl Place {
         config.kept = self.kept.clone();
         config.dangers.local_kms = self.danger_local_kms;
         config.dangers.single_shred_store = self.danger_single_shred_store;
+        config.dangers.operator_is_relying_party = self.danger_operator_is_relying_party;
+        config.relying_parties = self.relying_party.clone();
         config
     }
 
@@ -119,6 +136,9 @@ pub async fn run(args: ServeArgs) -> Result<()> {
     config.allow_digest = args.danger_allow_digest;
     config.trust_forwarded_for = args.trust_forwarded_for;
     config.stop_with_stdin = args.stop_on_stdin_close;
+    if let Some(file) = &args.relying_party_apps {
+        config.relying_party_apps = halfkey_server::relying_party::read_apps(&std::fs::read_to_string(file)?)?;
+    }
     banner(&config);
     let keeper = door(&args, "keeper", args.keeper.as_deref()).await?;
     let guesskeeper = door(&args, "guesskeeper", args.guesskeeper.as_deref()).await?;

@@ -143,6 +143,7 @@ macro_rules! contract {
 }
 
 contract! {
+    access::relying_parties_fit_together_or_not_at_all;
     access::keys_open_only_what_they_are_for;
     access::another_custodians_ids_look_unknown;
     access::sessions_slide_for_a_day_and_end_after_a_week;

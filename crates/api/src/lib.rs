@@ -8,7 +8,10 @@ pub mod bytes;
 pub mod ceremony;
 pub mod chain;
 pub mod context;
+#[cfg(feature = "public-suffix")]
+pub mod domain;
 pub mod error;
 pub mod message;
+pub mod relying_party;
 pub mod route;
 pub mod signing;

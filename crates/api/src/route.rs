@@ -4,7 +4,7 @@
 pub const BASE: &str = "/api/v3";
 
 macro_rules! routes {
-    ($($(#[$doc:meta])* $name:ident = $path:literal;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident = $path:expr;)*) => {$(
         $(#[$doc])*
         pub const $name: &str = $path;
     )*};
@@ -17,6 +17,8 @@ routes! {
     CUSTODIAN_CLIENT = "/api/v3/custodians/me/clients/{client_id}";
     /// Mint a client session token (custodian key).
     CUSTODIAN_SESSIONS = "/api/v3/custodians/me/clients/{client_id}/sessions";
+    /// The apps and origins that may use the passkeys of the custodian's relying party (custodian key).
+    CUSTODIAN_RELYING_PARTY = "/api/v3/custodians/me/relying-party";
     /// The calling client: wallets, share pairs, backup status.
     CLIENT = "/api/v3/clients/me";
     /// Enrol the first device; list devices.
@@ -63,6 +65,14 @@ routes! {
     VERIFICATION_CIPHER_TEXT = "/api/v3/clients/me/verifications/{verification_id}/cipher-text";
     /// Proofs of both sides; sets `verifiedAt`.
     VERIFICATION_PROOF = "/api/v3/clients/me/verifications/{verification_id}/proof";
+    /// The page that makes and uses passkeys for the command line, on a relying party that this server hosts.
+    PASSKEY_PAGE = "/passkey";
+    /// For Apple's systems, on a relying party that this server hosts.
+    APPLE_APP_SITE_ASSOCIATION = crate::relying_party::APPLE_PATH;
+    /// For Android, on a relying party that this server hosts.
+    ASSET_LINKS = crate::relying_party::ANDROID_PATH;
+    /// Related origins, on a relying party that this server hosts.
+    WEBAUTHN = crate::relying_party::WEBAUTHN_PATH;
     /// The process lives.
     HEALTHZ = "/healthz";
     /// Store, key management and keepers answer.

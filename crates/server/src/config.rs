@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
+use halfkey_api::relying_party::Apps;
 use halfkey_envelope::frame::LinkKey;
+
+use crate::relying_party::Hosted;
 
 /// How careful the server is by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +54,9 @@ pub struct Dangers {
     pub local_kms: bool,
     /// The shred store has one copy only (PROTOCOL.md 4.4).
     pub single_shred_store: bool,
+    /// A relying party lies under the operator's own domain or is hosted by this server: its operator needs one tap of
+    /// the user to get the key of a passkey backup (METHODS.md C).
+    pub operator_is_relying_party: bool,
 }
 
 /// How often somebody may do something: `count` within `window_ms`.
@@ -195,6 +201,10 @@ pub struct Config {
     pub signing_key_cache: Duration,
     /// How long a request may take.
     pub request_timeout: Duration,
+    /// The relying parties whose files and page this server serves, by the `Host` that is asked for.
+    pub relying_parties: Vec<Hosted>,
+    /// Apps and origins that may use the passkeys of the shared ones among them, beside those that custodians register.
+    pub relying_party_apps: Apps,
     /// Stop when standard input closes: for servers that a parent process started.
     pub stop_with_stdin: bool,
     /// Believe `X-Forwarded-For` (its last entry): only behind a proxy of one's own.
@@ -221,6 +231,8 @@ impl Config {
             allow_digest: false,
             signing_key_cache: Duration::from_secs(60),
             request_timeout: Duration::from_secs(30),
+            relying_parties: Vec::new(),
+            relying_party_apps: Apps::default(),
             stop_with_stdin: false,
             trust_forwarded_for: false,
         }
@@ -264,10 +276,21 @@ impl Config {
             return Vec::new();
         }
         let single = self.shred_stores.len() < 2 && !self.dangers.single_shred_store;
-        [(!self.dangers.local_kms, "local_kms"), (single, "single_shred_store"), (self.allow_digest, "allow_digest")]
-            .into_iter()
-            .filter_map(|(refused, name)| refused.then_some(name))
-            .collect()
+        let hosts = !self.relying_parties.is_empty() && !self.may_be_relying_party();
+        [
+            (!self.dangers.local_kms, "local_kms"),
+            (single, "single_shred_store"),
+            (self.allow_digest, "allow_digest"),
+            (hosts, "operator_is_relying_party"),
+        ]
+        .into_iter()
+        .filter_map(|(refused, name)| refused.then_some(name))
+        .collect()
+    }
+
+    /// Whether the operator may control a relying party.
+    pub(crate) fn may_be_relying_party(&self) -> bool {
+        self.profile == Profile::Development || self.dangers.operator_is_relying_party
     }
 }
 
@@ -290,6 +313,7 @@ impl FromStr for Profile {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -297,8 +321,11 @@ mod tests {
         let config = Config::new("/nowhere").with_profile(Profile::Production);
         assert_eq!(config.refused(), ["local_kms", "single_shred_store"]);
         assert_eq!(config.recovery.delay_ms, 24 * HOUR_MS);
-        let dangers = Dangers { local_kms: true, single_shred_store: true };
-        let told = Config { dangers, allow_digest: true, ..config };
+        let dangers = Dangers { local_kms: true, single_shred_store: true, ..Dangers::default() };
+        let relying_parties = vec!["wallet.example.com".parse().unwrap()];
+        let mut told = Config { dangers, allow_digest: true, relying_parties, ..config };
+        assert_eq!(told.refused(), ["allow_digest", "operator_is_relying_party"]);
+        told.dangers.operator_is_relying_party = true;
         assert_eq!(told.refused(), ["allow_digest"]);
         assert!(Config::new("/nowhere").refused().is_empty());
     }

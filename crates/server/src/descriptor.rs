@@ -5,7 +5,7 @@ use halfkey_protocol::{
     descriptor::{self, Descriptor, EvidencePolicy, HpkePublic, Keeper, SignedDescriptor},
 };
 
-use crate::{app::App, config::Profile, door, error::Error};
+use crate::{app::App, config::Profile, door, error::Error, relying_party};
 
 /// What the operator adds to the server's own keys.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +26,8 @@ pub struct Details {
 /// Builds and signs the descriptor. The guesskeeper, if one is configured, is asked for its newest key.
 ///
 /// # Errors
-/// [`Error::Keeper`] and [`Error::NoKeeperKey`] when it does not answer; [`Error::Descriptor`].
+/// [`Error::Keeper`] and [`Error::NoKeeperKey`] when it does not answer; [`Error::NotARelyingParty`] and, in
+/// production, [`Error::OperatorIsRelyingParty`]; [`Error::Descriptor`].
 pub async fn descriptor(app: &App, details: Details) -> Result<SignedDescriptor, Error> {
     let guesskeeper = match &app.guesskeeper {
         Some(link) => {
@@ -41,11 +42,13 @@ pub async fn descriptor(app: &App, details: Details) -> Result<SignedDescriptor,
         Profile::Production => (descriptor::Profile::Production, EvidencePolicy::Nothing),
     };
     let default_url = || app.config.public_url.clone().unwrap_or_else(|| format!("http://{}", app.config.listen));
+    let server_url = details.server_url.unwrap_or_else(default_url);
+    relying_party::check_owners(&app.config, &server_url, &details.relying_parties)?;
     let descriptor = Descriptor {
         version: descriptor::VERSION,
         serial: 1,
         deployment: app.deployment,
-        server_url: details.server_url.unwrap_or_else(default_url),
+        server_url,
         identity: app.keys.deployment.public(),
         server: app.keys.server.party(),
         custodian: app.keys.custodian.party(),

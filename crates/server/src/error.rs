@@ -30,6 +30,15 @@ pub enum Error {
     /// Settings that `production` refuses unless they are named.
     #[error("refused in production: {}", .0.join(", "))]
     Unsafe(Vec<&'static str>),
+    /// A name that is no relying party's: a domain below a public suffix is needed.
+    #[error("{0:?} cannot be a relying party: it takes a domain of somebody's own")]
+    NotARelyingParty(String),
+    /// `production` refuses a relying party whose domain the server's operator controls.
+    #[error(
+        "refused in production: the relying party {0} is the server operator's own, who could then open backups with \
+         one tap of the user; name danger_operator_is_relying_party if that is meant"
+    )]
+    OperatorIsRelyingParty(String),
     /// The descriptor cannot be made.
     #[error("the descriptor cannot be made")]
     Descriptor(#[source] halfkey_protocol::error::Error),

@@ -21,6 +21,7 @@ mod link;
 pub mod openapi;
 mod passkey_door;
 mod recovery;
+pub mod relying_party;
 mod routes;
 mod serve;
 pub mod shred;

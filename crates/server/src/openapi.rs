@@ -26,6 +26,7 @@ use crate::routes;
         (name = "backups", description = "Making, reading back and removing backups."),
         (name = "recoveries", description = "Recovering under the policy."),
         (name = "verifications", description = "Proving a backup without spending it."),
+        (name = "relying party", description = "Under the domains of relying parties that this server hosts."),
         (name = "probes", description = "Health and this document."),
     )
 )]

@@ -241,3 +241,33 @@ async fn edit(url: &str, text: &'static str) {
         assert_ne!(sqlx::query(text).execute(&mut connection).await.unwrap().rows_affected(), 0);
     }
 }
+
+pub async fn relying_parties_fit_together_or_not_at_all(mut ground: Ground) {
+    ground.store.deployment(&mut DangerSeededEntropy::new(5), NOW).await.unwrap();
+    let (one, two) = (ground.custodian().await, ground.custodian().await);
+    let store = &ground.store;
+    assert_eq!(store.relying_party(one).await.unwrap(), None);
+    assert!(store.put_relying_party(one, "first", |all| all.len() == 1, NOW).await.unwrap());
+    assert!(store.put_relying_party(one, "second", |all| all == [(one, "second".to_owned())], NOW).await.unwrap());
+    assert!(!store.put_relying_party(one, "third", |_| false, NOW).await.unwrap());
+    assert_eq!(store.relying_party(one).await.unwrap().as_deref(), Some("second"), "what does not fit changes nothing");
+    let unknown = store.put_relying_party(CustodianId::from_bytes([7; 16]), "x", |_| true, NOW).await;
+    assert!(matches!(unknown, Err(Error::Unknown(What::Custodian))));
+
+    // There is room for one more: of calls at the same time exactly one finds it.
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        others.push(ground.custodian().await);
+    }
+    let calls = others.into_iter().map(|custodian| {
+        let store = ground.store.clone();
+        tokio::spawn(async move { store.put_relying_party(custodian, "x", |all| all.len() <= 2, NOW).await.unwrap() })
+    });
+    let mut fitted = 0;
+    for call in calls.collect::<Vec<_>>() {
+        fitted += u32::from(call.await.unwrap());
+    }
+    assert_eq!(fitted, 1);
+    assert_eq!(ground.store.relying_parties().await.unwrap().len(), 2);
+    assert_eq!(ground.store.relying_party(two).await.unwrap(), None);
+}

@@ -80,3 +80,28 @@ pub struct CreatedKey {
     /// Shown once.
     pub key: String,
 }
+
+/// The apps and origins that may use the passkeys of the custodian's relying party: `custodians/me/relying-party`.
+///
+/// A `PUT` replaces the whole. What it says is served from `/.well-known/…` of the relying parties that the operator
+/// assigned to this custodian, and of those that all custodians share.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RelyingPartyApps {
+    /// `TEAMID.bundle.id` each; at most 20.
+    pub apple_app_ids: Vec<String>,
+    /// At most 20.
+    pub android_apps: Vec<AndroidApp>,
+    /// `https://host[:port]` each; at most 20, of at most 5 different names before their public suffix.
+    pub related_origins: Vec<String>,
+}
+
+/// An Android app and who signs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AndroidApp {
+    /// The application id.
+    pub package_name: String,
+    /// SHA-256 of each signing certificate, `AB:CD:…`; 1 to 10.
+    pub certificate_fingerprints: Vec<String>,
+}

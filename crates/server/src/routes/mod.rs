@@ -7,7 +7,9 @@ mod custodians;
 mod devices;
 mod door;
 mod open;
+mod passkey_page;
 mod recoveries;
+mod relying_party;
 mod signing_pairs;
 mod verifications;
 mod wallets;
@@ -22,6 +24,7 @@ pub(crate) fn custodian() -> OpenApiRouter<App> {
         .routes(routes!(custodians::create_client, custodians::list_clients))
         .routes(routes!(custodians::show_client))
         .routes(routes!(custodians::create_session))
+        .routes(routes!(relying_party::show, relying_party::put))
 }
 
 /// What a client's credential opens; what changes anything needs a device's signature too.
@@ -54,5 +57,12 @@ pub(crate) fn client() -> OpenApiRouter<App> {
 
 /// What needs no credential.
 pub(crate) fn open() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(open::healthz)).routes(routes!(open::readyz)).routes(routes!(open::openapi))
+    OpenApiRouter::new()
+        .routes(routes!(open::healthz))
+        .routes(routes!(open::readyz))
+        .routes(routes!(open::openapi))
+        .routes(routes!(relying_party::apple))
+        .routes(routes!(relying_party::android))
+        .routes(routes!(relying_party::webauthn))
+        .routes(routes!(passkey_page::show))
 }

@@ -6,8 +6,12 @@ use super::{
 };
 
 /// The migrations of the main database, oldest first. Never edit one that was released: add the next.
-pub(super) const MAIN: &[&str] =
-    &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql"), include_str!("migrations/0003.sql")];
+pub(super) const MAIN: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+    include_str!("migrations/0004.sql"),
+];
 
 /// Brings the schema called `name` up to the last of `migrations`, in one transaction.
 pub(crate) async fn migrate(pool: &Pool, name: &'static str, migrations: &[&str]) -> Result<(), Error> {

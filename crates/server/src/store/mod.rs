@@ -18,6 +18,7 @@ mod migrate;
 mod operator;
 mod outbox;
 mod recovery;
+mod relying_party;
 mod removal;
 mod restore;
 mod shares;

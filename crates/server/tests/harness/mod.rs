@@ -56,6 +56,12 @@ impl Server {
         Self { router: app(app_state.clone()), app: app_state, clock, custodian_key: key.key, folder, config }
     }
 
+    /// The same data folder after a stop, with other settings.
+    pub async fn change(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.restart().await;
+    }
+
     /// The same data folder after a stop.
     pub async fn restart(&mut self) {
         self.app = App::open(self.config.clone(), Arc::clone(&self.clock) as Arc<dyn Clock>).await.unwrap();
