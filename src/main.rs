@@ -9,7 +9,9 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use halfkey_cli::{demo::DemoArgs, output::to_stderr, transport::install_tls_provider, wallet::WalletArgs};
+use halfkey_cli::{
+    demo::DemoArgs, doctor::DoctorArgs, output::to_stderr, transport::install_tls_provider, wallet::WalletArgs,
+};
 
 /// Halfkey backs up and recovers MPC wallets.
 ///
@@ -29,6 +31,7 @@ enum Command {
     Demo(DemoArgs),
     Serve(serve::ServeArgs),
     Wallet(WalletArgs),
+    Doctor(DoctorArgs),
     Admin(admin::AdminArgs),
     Keeper(keepers::KeeperArgs),
     Guesskeeper(keepers::GuesskeeperArgs),
@@ -58,6 +61,7 @@ async fn run(command: Command) -> u8 {
     match command {
         Command::Demo(args) => halfkey_cli::demo::run(args).await,
         Command::Wallet(args) => halfkey_cli::wallet::run(args).await,
+        Command::Doctor(args) => halfkey_cli::doctor::run(args).await,
         Command::Serve(args) => told(serve::run(args).await),
         Command::Admin(args) => told(admin::run(args).await),
         Command::Keeper(args) => told(keepers::keeper(args).await),

@@ -1,9 +1,11 @@
 //! The command line: a real wallet client, the demo, and the HTTP transport that both use.
 
 pub mod demo;
+pub mod doctor;
 pub mod error;
 pub mod judge;
 pub mod output;
+pub mod passkey;
 pub mod passphrase;
 pub mod profile;
 pub mod secrets;

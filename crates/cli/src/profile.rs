@@ -103,11 +103,7 @@ impl Profile {
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let path = self.folder.join(name);
-        read_private(&path).map_err(|error| match error {
-            ReadError::Open => Error::NotPrivate(path.clone()),
-            ReadError::Io(source) => Error::File { path: path.clone(), source },
-        })
+        read_private_file(&self.folder, name)
     }
 }
 
@@ -165,6 +161,15 @@ enum ReadError {
     Io(std::io::Error),
 }
 
+/// A file of a private folder; `None` if it is not there.
+pub(crate) fn read_private_file(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    let path = folder.join(name);
+    read_private(&path).map_err(|error| match error {
+        ReadError::Open => Error::NotPrivate(path.clone()),
+        ReadError::Io(source) => Error::File { path: path.clone(), source },
+    })
+}
+
 /// The file's bytes, `None` if it is not there; refused if others can read it.
 fn read_private(path: &Path) -> std::result::Result<Option<Vec<u8>>, ReadError> {
     let file = match File::open(path) {
@@ -187,7 +192,7 @@ fn refuse_if_open_to_others(path: &Path) -> Result<()> {
 
 /// Replaces a file so that after a crash it holds the old or the new bytes, whole: write beside it, flush, rename,
 /// flush the folder.
-fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let (path, beside) = (folder.join(name), folder.join(format!(".{name}.new")));
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside).at(&beside)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).at(&beside)?;

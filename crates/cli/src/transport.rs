@@ -30,6 +30,11 @@ pub fn install_tls_provider() {
     let _already_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
+/// How the command line names itself to servers that are none of ours.
+pub(crate) const fn user_agent() -> &'static str {
+    concat!("halfkey/", env!("CARGO_PKG_VERSION"))
+}
+
 #[async_trait]
 impl Transport for HttpTransport {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
@@ -70,7 +75,7 @@ fn transport_error(error: &reqwest::Error) -> TransportError {
     }
 }
 
-fn names_a_certificate(error: &reqwest::Error) -> bool {
+pub(crate) fn names_a_certificate(error: &reqwest::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if inner.downcast_ref::<rustls::Error>().is_some() {

@@ -1,0 +1,44 @@
+//! `halfkey doctor …`: looks at what others have to serve, and says what is wrong with it.
+
+mod fetch;
+mod judge;
+mod relying_party;
+
+use clap::{Args, Subcommand};
+
+pub use self::{
+    judge::{Finding, FindingId, Severity},
+    relying_party::{RelyingPartyArgs, Report, examine},
+};
+use crate::{error::Result, output::Output};
+
+/// Check a set-up and say what is wrong with it
+#[derive(Args)]
+pub struct DoctorArgs {
+    #[command(subcommand)]
+    command: DoctorCommand,
+}
+
+#[derive(Subcommand)]
+enum DoctorCommand {
+    RelyingParty(RelyingPartyArgs),
+}
+
+/// Runs one check; the process's exit code: 0 when nothing is wrong, 1 when something is, 2 for wrong usage.
+pub async fn run(args: DoctorArgs) -> u8 {
+    let DoctorCommand::RelyingParty(args) = args.command;
+    let output = Output::new(args.json);
+    match check(&args, &output).await {
+        Ok(good) => u8::from(!good),
+        Err(error) => {
+            output.error(&error);
+            error.exit_code()
+        }
+    }
+}
+
+async fn check(args: &RelyingPartyArgs, output: &Output) -> Result<bool> {
+    let report = examine(args).await?;
+    output.result(&report.lines(), &report.value());
+    Ok(report.is_good())
+}
