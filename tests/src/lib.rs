@@ -2,6 +2,7 @@
 
 pub mod anvil;
 pub mod attack;
+pub mod browser;
 pub mod chains;
 pub mod deployment;
 pub mod litesvm;
