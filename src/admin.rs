@@ -3,31 +3,24 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use clap::{ArgGroup, Args, Subcommand};
 use halfkey_cli::output::{time, to_stdout};
 use halfkey_envelope::{
-    frame,
     id::{ApiKeyId, BackupId, ClientId, CustodianId, PairId, RecoveryId},
-    keeper::{Answer, Request, decode_answer, encode_request},
+    keeper::{Answer, Request},
 };
 use halfkey_protocol::descriptor::{EvidencePolicy, Hex, HpkePublic, Keeper};
 use halfkey_server::{
     App, Details, admin,
     clock::{Clock, SystemClock},
-    config::KeeperAddress,
+    config::{KeeperAddress, Profile},
     store::{BannedPair, ContestedRecovery, FrozenPair, FrozenPlace, WaitingForOperator},
 };
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
-    time::timeout,
-};
 
-use crate::{logging, serve::Place};
+use crate::{keepers, logging, serve::Place};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -179,6 +172,9 @@ enum AdminCommand {
         /// The file to write
         #[arg(long, value_name = "FILE", default_value = "descriptor.json")]
         out: PathBuf,
+        /// The passkey keeper's Unix socket [default: that of the keeper that `halfkey serve` starts]
+        #[arg(long, value_name = "PATH")]
+        keeper_socket: Option<PathBuf>,
         #[command(flatten)]
         evidence: EvidenceArgs,
         /// Print exactly one JSON object
@@ -270,9 +266,10 @@ pub async fn run(args: AdminArgs) -> Result<()> {
             to_stdout(&format!("recovery {recovery} goes on"));
             Ok(())
         }
-        AdminCommand::Descriptor { place, url, relying_parties, out, evidence, json } => {
-            let wanted = Details { relying_parties, evidence: evidence.policy()?, ..Details::default() };
-            descriptor(&place, url, wanted, &out, json).await
+        AdminCommand::Descriptor { place, url, relying_parties, out, keeper_socket, evidence, json } => {
+            let wanted =
+                Details { server_url: Some(url), relying_parties, evidence: evidence.policy()?, ..Details::default() };
+            descriptor(&place, wanted, &out, keeper_socket, json).await
         }
     }
 }
@@ -431,10 +428,20 @@ async fn thaw(place: &Place, client: ClientId, backup: Option<BackupId>, pair: O
     Ok(())
 }
 
-async fn descriptor(place: &Place, url: String, wanted: Details, out: &Path, as_json: bool) -> Result<()> {
+async fn descriptor(
+    place: &Place,
+    wanted: Details,
+    out: &Path,
+    keeper_socket: Option<PathBuf>,
+    as_json: bool,
+) -> Result<()> {
     let app = open(place).await?;
-    let keeper = ask_keeper(&socket(place, "keeper")).await?;
-    let details = Details { server_url: Some(url), keeper: Some(keeper), ..wanted };
+    let production = place.config().profile == Profile::Production;
+    if production && matches!(wanted.evidence, Some(EvidencePolicy::InsecureDev)) {
+        return Err("production does not accept a keeper that proves nothing".into());
+    }
+    let keeper = ask_keeper(&keeper_socket.unwrap_or_else(|| socket(place, "keeper")), production).await?;
+    let details = Details { keeper: Some(keeper), ..wanted };
     let signed = halfkey_server::descriptor(&app, details).await?;
     std::fs::write(out, signed.to_json()?)?;
     let deployment = app.deployment();
@@ -447,25 +454,18 @@ async fn descriptor(place: &Place, url: String, wanted: Details, out: &Path, as_
     Ok(())
 }
 
-/// The passkey door's long-term key, from its own socket. The server must be running: it runs the doors.
-async fn ask_keeper(socket: &Path) -> Result<Keeper> {
-    let away = || format!("the keeper does not answer on {}: is `halfkey serve` running?", socket.display());
-    let ask = async {
-        let mut stream = UnixStream::connect(socket).await.ok()?;
-        stream.write_all(&frame::encode(&encode_request(&Request::Info)).ok()?).await.ok()?;
-        let (mut decoder, mut buffer) = (frame::Decoder::new(), [0u8; 1024]);
-        loop {
-            if let Some(answer) = decoder.next_frame().ok()? {
-                return decode_answer(&answer).ok();
-            }
-            let read = stream.read(&mut buffer).await.ok().filter(|read| *read > 0)?;
-            decoder.push(&buffer[..read]);
-        }
+/// The passkey door's long-term key, from its own socket. What production does not allow is refused here.
+async fn ask_keeper(socket: &Path, production: bool) -> Result<Keeper> {
+    let Answer::Info(info) = keepers::ask(socket, &Request::Info).await? else {
+        return Err(format!("the keeper on {} does not say who it is", socket.display()).into());
     };
-    match timeout(Duration::from_secs(10), ask).await {
-        Ok(Some(Answer::Info(info))) => {
-            Ok(Keeper { key_id: info.key_id, hpke: HpkePublic(*info.public_key.as_bytes()) })
-        }
-        _ => Err(away().into()),
+    if production && info.sealings < 2 {
+        return Err(format!(
+            "the keeper's root lies on {} machine only: were it lost, so were all passkey backups. Let a second one join \
+             (halfkey keeper tpm2 join)",
+            info.sealings
+        )
+        .into());
     }
+    Ok(Keeper { key_id: info.key_id, hpke: HpkePublic(*info.public_key.as_bytes()) })
 }

@@ -8,41 +8,74 @@ use std::{
 
 use clap::{ArgGroup, Args, Subcommand};
 use halfkey_cli::output::to_stdout;
-use halfkey_envelope::frame::LinkKey;
+use halfkey_envelope::{
+    frame::{self, LinkKey},
+    keeper::{Answer, Request, decode_answer, encode_request},
+};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
     process::{Child, Command},
     sync::watch,
     time::{sleep, timeout},
 };
 use zeroize::Zeroizing;
 
-use crate::logging;
+use crate::{
+    keeper_evidence::{self, EvidenceArgs},
+    keeper_tpm2::{self, Tpm2Args},
+    logging,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Run the passkey door: stateless, made for an enclave
 ///
-/// It has a sealing root and long-term keys, releases stanzas to the passkeys that they name, and shows its evidence
-/// (`insecure-dev` only in this version). No client of this version makes such stanzas yet.
+/// Its root lies in a file (`insecure-dev`: development only), or is sealed by the machine's TPM (`tpm2`), which `halfkey
+/// keeper tpm2` prepares.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(group(ArgGroup::new("where").required(true).args(["socket", "listen"])))]
 pub struct KeeperArgs {
     /// Its own folder, 0700: holds the sealing root
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", required = true)]
+    data: Option<PathBuf>,
     /// Listen on this Unix socket (0600)
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Listen on this loopback TCP address
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<std::net::SocketAddr>,
+    /// What guards the root, and what evidence it gives
+    #[arg(long, value_name = "KIND", value_enum, default_value = "insecure-dev")]
+    evidence: GuardName,
+    /// The TPM, with `tpm2`: a device, or `swtpm:` and a loopback address
+    #[arg(long, value_name = "ADDRESS", default_value = "/dev/tpmrm0")]
+    tpm: halfkey_keeper::tpm::Address,
     /// End when standard input is closed
     #[arg(long)]
     stop_on_stdin_close: bool,
     /// How much to log
     #[arg(long, value_name = "LEVEL", default_value = "warn", env = "HALFKEY_LOG")]
     log: String,
+    #[command(subcommand)]
+    command: Option<KeeperCommand>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum GuardName {
+    /// A file, made at the first start; evidence that proves nothing
+    InsecureDev,
+    /// A TPM has sealed the root and quotes the machine's boot
+    Tpm2,
+}
+
+#[derive(Subcommand)]
+enum KeeperCommand {
+    /// Ask a running keeper for its evidence, print it decoded, and judge it under a descriptor
+    Evidence(EvidenceArgs),
+    /// Prepare, upgrade and copy a root that a TPM seals
+    Tpm2(Tpm2Args),
 }
 
 /// Run the password door: every guess is counted before it is evaluated
@@ -94,14 +127,41 @@ struct GuesskeeperSettings {
 
 pub async fn keeper(args: KeeperArgs) -> Result<()> {
     logging::start(&args.log, false);
+    match args.command {
+        Some(KeeperCommand::Evidence(args)) => return keeper_evidence::run(args).await,
+        Some(KeeperCommand::Tpm2(args)) => return keeper_tpm2::run(args),
+        None => {}
+    }
     let listen = match (args.socket, args.listen) {
         (Some(path), _) => halfkey_keeper::Listen::Unix(path),
         (None, Some(address)) => halfkey_keeper::Listen::Loopback(address),
         (None, None) => return Err("give --socket or --listen".into()),
     };
-    let mut config = halfkey_keeper::Config::new(listen, args.data);
+    let mut config = halfkey_keeper::Config::new(listen, args.data.ok_or("give --data")?);
     config.stop_on_stdin_close = args.stop_on_stdin_close;
+    config.guard = match args.evidence {
+        GuardName::InsecureDev => halfkey_keeper::Guard::InsecureDev,
+        GuardName::Tpm2 => halfkey_keeper::Guard::Tpm2(args.tpm),
+    };
     Ok(halfkey_keeper::run(config).await?)
+}
+
+/// Asks a keeper on its socket.
+pub async fn ask(socket: &Path, request: &Request) -> Result<Answer> {
+    let asked = async {
+        let mut stream = UnixStream::connect(socket).await.ok()?;
+        stream.write_all(&frame::encode(&encode_request(request)).ok()?).await.ok()?;
+        let (mut decoder, mut buffer) = (frame::Decoder::new(), [0u8; 1024]);
+        loop {
+            if let Some(answer) = decoder.next_frame().ok()? {
+                return decode_answer(&answer).ok();
+            }
+            let read = stream.read(&mut buffer).await.ok().filter(|read| *read > 0)?;
+            decoder.push(&buffer[..read]);
+        }
+    };
+    let away = || format!("the keeper does not answer on {}: is it running?", socket.display());
+    timeout(START, asked).await.ok().flatten().ok_or_else(|| away().into())
 }
 
 pub async fn guesskeeper(args: GuesskeeperArgs) -> Result<()> {

@@ -1,6 +1,8 @@
 //! The `halfkey` binary: server, keepers, administration, wallet client and demo.
 
 mod admin;
+mod keeper_evidence;
+mod keeper_tpm2;
 mod keepers;
 mod logging;
 mod process;
@@ -33,7 +35,7 @@ enum Command {
     Wallet(WalletArgs),
     Doctor(DoctorArgs),
     Admin(admin::AdminArgs),
-    Keeper(keepers::KeeperArgs),
+    Keeper(Box<keepers::KeeperArgs>),
     Guesskeeper(keepers::GuesskeeperArgs),
 }
 
@@ -64,7 +66,7 @@ async fn run(command: Command) -> u8 {
         Command::Doctor(args) => halfkey_cli::doctor::run(args).await,
         Command::Serve(args) => told(serve::run(args).await),
         Command::Admin(args) => told(admin::run(args).await),
-        Command::Keeper(args) => told(keepers::keeper(args).await),
+        Command::Keeper(args) => told(keepers::keeper(*args).await),
         Command::Guesskeeper(args) => told(keepers::guesskeeper(args).await),
     }
 }

@@ -11,5 +11,7 @@ pub mod postgres;
 pub mod search;
 pub mod sim;
 pub mod spend;
+pub mod swtpm;
+pub mod tpm_keeper;
 pub mod verify;
 pub mod wire;

@@ -95,6 +95,9 @@ pub struct Info {
     /// The kind of evidence it gives.
     #[n(4)]
     pub evidence: EvidenceKind,
+    /// In how many independent places its sealing root lies.
+    #[n(5)]
+    pub sealings: u32,
 }
 
 /// How the keeper shows what it is.
@@ -247,6 +250,10 @@ pub enum Refusal {
     #[n(19)]
     #[error("a credential key of an unsupported kind")]
     UnsupportedKey,
+    /// The evidence that was asked for cannot be made now: the hardware does not answer.
+    #[n(20)]
+    #[error("no evidence can be given now")]
+    EvidenceUnavailable,
 }
 
 impl From<Fault> for Refusal {
@@ -277,6 +284,7 @@ impl Refusal {
             Self::UnknownVersion => "UNKNOWN_VERSION",
             Self::UnsupportedRequest => "UNSUPPORTED_REQUEST",
             Self::UnknownKey => "UNKNOWN_KEY",
+            Self::EvidenceUnavailable => "EVIDENCE_UNAVAILABLE",
             Self::BadRequest => "BAD_REQUEST",
             Self::BadStanza => "BAD_STANZA",
             Self::OtherContext => "OTHER_CONTEXT",

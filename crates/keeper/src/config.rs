@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use halfkey_envelope::keeper::KeyId;
 
+use crate::tpm;
+
 /// Where the keeper listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
@@ -13,6 +15,15 @@ pub enum Listen {
     Loopback(SocketAddr),
 }
 
+/// What guards the keeper's root, and what evidence it gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// A file of the data folder, made at the first start; evidence that proves nothing.
+    InsecureDev,
+    /// The TPM at this address, which has sealed the root before; its quotes.
+    Tpm2(tpm::Address),
+}
+
 /// What a keeper is started with.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -20,6 +31,8 @@ pub struct Config {
     pub listen: Listen,
     /// Its data folder: holds the sealing root, and is nobody else's.
     pub data: PathBuf,
+    /// What guards the root.
+    pub guard: Guard,
     /// The number of the long-term key that it announces. Older ones stay usable.
     pub key_id: KeyId,
     /// How many connections are served at once; further ones wait.
@@ -37,6 +50,7 @@ impl Config {
         Self {
             listen,
             data,
+            guard: Guard::InsecureDev,
             key_id: 1,
             max_connections: 64,
             timeout: Duration::from_secs(30),

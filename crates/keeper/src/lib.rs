@@ -4,18 +4,22 @@
 //! Unix socket (0600) or a loopback address, and each is answered from the frame and the keeper's keys alone.
 //!
 //! It tells its long-term key and evidence about itself, and releases a part of a backup's key to the device that shows
-//! an assertion of one of the backup's passkeys ([`release()`]). Its evidence is of the kind `insecure-dev`, which proves
-//! nothing and which clients refuse unless told otherwise.
+//! an assertion of one of the backup's passkeys ([`release()`]). Its root is guarded by a TPM ([`tpm2`]), or by nothing:
+//! then its evidence is of the kind `insecure-dev`, which clients refuse unless told otherwise.
 
 mod config;
+mod evidence;
 mod keys;
 mod release;
 mod seal_root;
 mod serve;
 mod socket;
+pub mod tpm;
+pub mod tpm2;
 mod verify;
 
-pub use config::{Config, Listen};
+pub use config::{Config, Guard, Listen};
+pub use evidence::{Attester, EvidenceFault, InsecureDev};
 pub use keys::Keys;
 pub use release::release;
 pub use seal_root::{FileRoot, RootError, SealRoot};

@@ -7,19 +7,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use halfkey_envelope::{
-    entropy::Entropy,
-    keeper::{EvidenceKind, SealRootKey},
-};
+use halfkey_envelope::{entropy::Entropy, hpke::PublicKey, keeper::SealRootKey};
 use zeroize::Zeroizing;
 
-/// What guards a keeper's sealing root. A file is the only one so far.
+use crate::tpm2::Tpm2Error;
+
+/// What guards a keeper's sealing root.
 pub trait SealRoot: Send {
-    /// The root; made where there is none yet.
+    /// The root.
     fn open(&self, entropy: &mut dyn Entropy) -> Result<SealRootKey, RootError>;
 
-    /// What a keeper with this kind of root can show about itself.
-    fn evidence(&self) -> EvidenceKind;
+    /// In how many places, independent of each other, the root lies that has this first long-term key. With one, the
+    /// loss of one machine loses every passkey backup: the profile `production` wants two or more.
+    fn sealings(&self, first_key: &PublicKey) -> Result<u32, RootError>;
 }
 
 /// Why the sealing root cannot be had. The keeper does not start.
@@ -35,6 +35,9 @@ pub enum RootError {
     /// The file system.
     #[error("{0}: {1}")]
     Io(PathBuf, #[source] io::Error),
+    /// A root that a TPM guards.
+    #[error("{0}")]
+    Tpm2(#[source] Box<Tpm2Error>),
 }
 
 const NAME: &str = "sealing-root";
@@ -94,8 +97,7 @@ impl FileRoot {
 impl SealRoot for FileRoot {
     fn open(&self, entropy: &mut dyn Entropy) -> Result<SealRootKey, RootError> {
         let io_error = |error| RootError::Io(self.folder.clone(), error);
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(io_error)?;
-        refuse_if_exposed(fs::metadata(&self.folder).map_err(io_error)?.mode(), 0o022, &self.folder)?;
+        private_folder(&self.folder)?;
         if let Some(root) = self.read()? {
             return Ok(root);
         }
@@ -107,9 +109,17 @@ impl SealRoot for FileRoot {
         self.read()?.ok_or_else(|| RootError::Unknown(self.path()))
     }
 
-    fn evidence(&self) -> EvidenceKind {
-        EvidenceKind::InsecureDev
+    /// Copies of the file are its owner's affair; nothing here can see them.
+    fn sealings(&self, _: &PublicKey) -> Result<u32, RootError> {
+        Ok(1)
     }
+}
+
+/// Makes the folder, 0700, where there is none; one that others can change is refused.
+pub(crate) fn private_folder(folder: &Path) -> Result<(), RootError> {
+    let io_error = |error| RootError::Io(folder.to_owned(), error);
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io_error)?;
+    refuse_if_exposed(fs::metadata(folder).map_err(io_error)?.mode(), 0o022, folder)
 }
 
 fn refuse_if_exposed(mode: u32, forbidden: u32, path: &Path) -> Result<(), RootError> {

@@ -14,11 +14,13 @@ use tokio::{
 };
 
 use crate::{
-    config::Config,
+    config::{Config, Guard},
+    evidence::{Attester, InsecureDev},
     keys::Keys,
     release::release,
     seal_root::{FileRoot, RootError, SealRoot},
     socket::{Connection, Listener, read_message, write_message},
+    tpm2::Tpm2Root,
 };
 
 /// Why a keeper does not start, or stopped.
@@ -45,6 +47,8 @@ pub struct Ready {
     pub public_key: PublicKey,
     /// The kind of evidence it gives.
     pub evidence: EvidenceKind,
+    /// In how many independent places its root lies.
+    pub sealings: u32,
     /// Where it listens, if on TCP.
     pub address: Option<SocketAddr>,
 }
@@ -53,23 +57,33 @@ impl Ready {
     /// One line of JSON for the parent process.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let Self { key_id, public_key, evidence, address } = self;
+        let Self { key_id, public_key, evidence, sealings, address } = self;
         let public_key = hex::encode(public_key.as_bytes());
         let address = address.map(|address| format!(r#","address":"{address}""#)).unwrap_or_default();
-        format!(r#"{{"ready":true,"public_key":"{public_key}","key_id":{key_id},"evidence":"{evidence}"{address}}}"#)
+        format!(
+            r#"{{"ready":true,"public_key":"{public_key}","key_id":{key_id},"evidence":"{evidence}","sealings":{sealings}{address}}}"#
+        )
     }
 }
 
 /// The keeper as a pure function of a request and its keys.
 pub struct Keeper {
     keys: Keys,
-    evidence: EvidenceKind,
+    attester: Box<dyn Attester>,
+    sealings: u32,
 }
 
 impl Keeper {
-    /// The keeper whose keys come from `root`.
-    pub fn new(root: &dyn SealRoot, key_id: KeyId, entropy: &mut dyn Entropy) -> Result<Self, RootError> {
-        Ok(Self { keys: Keys::new(root.open(entropy)?, key_id), evidence: root.evidence() })
+    /// The keeper whose keys come from `root`, and whose evidence `attester` makes.
+    pub fn new(
+        root: &dyn SealRoot,
+        attester: Box<dyn Attester>,
+        key_id: KeyId,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Self, RootError> {
+        let opened = root.open(entropy)?;
+        let sealings = root.sealings(&keeper::long_term_key(&opened, 1).public_key())?;
+        Ok(Self { keys: Keys::new(opened, key_id), attester, sealings })
     }
 
     /// The answer to the bytes of one request.
@@ -85,9 +99,10 @@ impl Keeper {
                 version: keeper::VERSION,
                 key_id: self.keys.current(),
                 public_key: self.keys.public_key(),
-                evidence: self.evidence,
+                evidence: self.attester.kind(),
+                sealings: self.sealings,
             }),
-            Request::Evidence { nonce } => Answer::Evidence(self.evidence(*nonce)),
+            Request::Evidence { nonce } => self.evidence(*nonce),
             Request::Release { key_id, stanza, sealed } => {
                 let released = release(&self.keys, *key_id, stanza, sealed, &mut OsEntropy);
                 released.map_or_else(Answer::Refused, Answer::Released)
@@ -96,14 +111,30 @@ impl Keeper {
         }
     }
 
-    fn evidence(&self, nonce: [u8; 32]) -> Evidence {
-        Evidence {
-            kind: self.evidence,
-            nonce,
-            key_id: self.keys.current(),
-            public_key: self.keys.public_key(),
-            configuration: keeper::configuration_hash(self.evidence, self.keys.current(), b""),
-            document: Vec::new(),
+    fn evidence(&self, nonce: [u8; 32]) -> Answer {
+        let (kind, key_id, public_key) = (self.attester.kind(), self.keys.current(), self.keys.public_key());
+        let configuration = keeper::configuration_hash(kind, key_id, self.attester.operator());
+        let mut evidence = Evidence { kind, nonce, key_id, public_key, configuration, document: Vec::new() };
+        match self.attester.document(&evidence) {
+            Ok(document) => evidence.document = document,
+            Err(fault) => {
+                tracing::error!(%fault, "evidence was asked for");
+                return Answer::Refused(Refusal::EvidenceUnavailable);
+            }
+        }
+        Answer::Evidence(evidence)
+    }
+}
+
+/// The keeper of this configuration.
+fn keeper(config: &Config) -> Result<Keeper, RootError> {
+    let data = config.data.clone();
+    match &config.guard {
+        Guard::InsecureDev => Keeper::new(&FileRoot::new(data), Box::new(InsecureDev), config.key_id, &mut OsEntropy),
+        Guard::Tpm2(tpm) => {
+            let root = Tpm2Root::new(data, tpm.clone());
+            let attester = root.attester().map_err(|error| RootError::Tpm2(Box::new(error)))?;
+            Keeper::new(&root, Box::new(attester), config.key_id, &mut OsEntropy)
         }
     }
 }
@@ -148,12 +179,13 @@ pub async fn serve(
     ready: impl FnOnce(&Ready) -> io::Result<()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let keeper = Arc::new(Keeper::new(&FileRoot::new(config.data.clone()), config.key_id, &mut OsEntropy)?);
+    let keeper = Arc::new(keeper(&config)?);
     let listener = Listener::bind(&config.listen).await.map_err(Error::Listen)?;
     ready(&Ready {
         key_id: keeper.keys.current(),
         public_key: keeper.keys.public_key(),
-        evidence: keeper.evidence,
+        evidence: keeper.attester.kind(),
+        sealings: keeper.sealings,
         address: listener.address(),
     })
     .map_err(Error::Process)?;
@@ -187,9 +219,12 @@ async fn accept_all(listener: &Listener, keeper: &Arc<Keeper>, config: &Config) 
 }
 
 /// Answers frame by frame until the peer ends, errs or is too slow.
-async fn converse(mut connection: Connection, keeper: &Keeper, limit: Duration) -> io::Result<()> {
+async fn converse(mut connection: Connection, keeper: &Arc<Keeper>, limit: Duration) -> io::Result<()> {
     while let Some(request) = timeout(limit, read_message(&mut connection)).await?? {
-        timeout(limit, write_message(&mut connection, &keeper.answer(&request))).await??;
+        // A TPM takes its time, and an assertion takes the processor: neither must hold up the other connections.
+        let keeper = Arc::clone(keeper);
+        let answer = tokio::task::spawn_blocking(move || keeper.answer(&request)).await.map_err(io::Error::other)?;
+        timeout(limit, write_message(&mut connection, &answer)).await??;
     }
     Ok(())
 }

@@ -233,7 +233,7 @@ fn the_process_announces_itself_and_ends_with_its_parent() {
     let folder = tempfile::tempdir().unwrap();
     let (mut child, ready, _output) = spawn(folder.path());
     assert!(ready.starts_with(r#"{"ready":true,"public_key":""#), "{ready}");
-    assert!(ready.ends_with(r#"","key_id":1,"evidence":"insecure-dev"}"#), "{ready}");
+    assert!(ready.ends_with(r#"","key_id":1,"evidence":"insecure-dev","sealings":1}"#), "{ready}");
     assert!(folder.path().join("keeper.sock").exists());
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
