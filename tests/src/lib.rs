@@ -2,9 +2,11 @@
 
 pub mod anvil;
 pub mod attack;
+pub mod authenticator;
 pub mod browser;
 pub mod chains;
 pub mod deployment;
+pub mod keeper;
 pub mod litesvm;
 pub mod phone;
 pub mod postgres;

@@ -35,6 +35,7 @@ use crate::{
     door::Door,
     error::{Error, Result, WeakReason},
     opening::{self, Holder, Opened},
+    passkey,
     port::Port,
     progress::Stage,
     secret::CodeText,
@@ -49,6 +50,7 @@ pub(crate) async fn backup_wallet(port: &Port, method: BackupMethod) -> Result<B
     let (holder, confirm) = match method {
         BackupMethod::Password { password, kind } => (Holder::Password(choose(port, &password, kind)?), false),
         BackupMethod::RecoveryCode => (Holder::Code(RecoveryCode::generate(&mut port.entropy())), true),
+        BackupMethod::Passkey(wish) => (Holder::Passkey(Box::new(passkey::plan(port, &wish).await?)), false),
     };
     port.begin(7);
     let backup = make(port, &holder, confirm).await?;
@@ -75,6 +77,9 @@ pub(crate) async fn make(port: &Port, holder: &Holder, confirm: bool) -> Result<
     if device.shares.iter().any(|share| share.banned) {
         return Err(Error::Banned);
     }
+    if let Holder::Passkey(plan) = holder {
+        plan.check(port, &device).await?;
+    }
     let begin = BeginBackup { method: holder.method() };
     let call = Call::new(port, "POST", route::BACKUPS.to_owned()).signed(&device.key);
     let begun: BackupBegun = call.json(&begin)?.fetch().await?;
@@ -96,6 +101,24 @@ struct Prepared {
     commit: CommitBackup,
     cipher_text: Vec<u8>,
     witness: KnownBackup,
+}
+
+/// What lies beside the envelope, and opens it with the method.
+enum Beside {
+    /// A password's record lies at its door.
+    Nothing,
+    Record(Vec<u8>),
+    Stanza(Box<passkey::Made>),
+}
+
+impl Beside {
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Nothing => None,
+            Self::Record(bytes) => Some(bytes),
+            Self::Stanza(made) => Some(&made.stanza),
+        }
+    }
 }
 
 async fn prepare(
@@ -124,19 +147,25 @@ async fn prepare(
     port.part_done();
 
     port.stage(Stage::StoringShare, None).await?;
-    upload(port, device, begun, holder, &envelope, &record).await?;
     let record_bytes = record.to_bytes();
-    let kept = keep(port, device, begun, holder, &record_bytes).await?;
+    let mut beside = beside(port, device, begun, holder, &record_bytes).await?;
+    upload(port, device, begun, &envelope, beside.bytes()).await?;
+    let kept = keep(port, device, begun, holder, &mut beside, &record_bytes).await?;
     port.part_done();
     if let (Holder::Code(code), true) = (holder, confirm) {
         confirm_code(port, code).await?;
     }
 
     port.stage(Stage::DecryptingShare, None).await?;
-    let stored = read_back(port, device, begun, &envelope).await?;
+    let stored = read_back(port, device, begun, &envelope, beside.bytes()).await?;
+    let mut method_key = MethodKeyStatement::ReadBack;
     let kept = match (kept, holder) {
         (Some(kept), _) => kept,
         (None, Holder::Code(code)) => opening::record_of_code(port, code, device.client, &stored)?,
+        (None, Holder::Passkey(_)) => {
+            method_key = MethodKeyStatement::Unread;
+            record.to_bytes()
+        }
         (None, Holder::Password(_)) => return Err(Error::Internal),
     };
     if !bool::from(kept.ct_eq(&record_bytes)) {
@@ -149,11 +178,11 @@ async fn prepare(
     port.stage(Stage::ParsingShare, None).await?;
     let acks = acknowledge(port, device, &reshared, &opened, &stored)?;
     let commit = CommitBackup {
-        device_bound: false,
         envelope_digest: Hex(opened.digest),
         challenge: stored.challenge,
         acks,
-        method_key: MethodKeyStatement::ReadBack,
+        method_key,
+        device_bound: matches!(&beside, Beside::Stanza(made) if made.set.is_device_bound()),
     };
     Ok(Prepared { commit, cipher_text: envelope, witness })
 }
@@ -249,40 +278,65 @@ fn seal(port: &Port, key: &FileKey, header: &Header, reshared: &[Reshared]) -> R
     client_share::seal(key, header, &contents, &mut port.entropy()).map_err(|_| Error::Internal)
 }
 
+/// Seals the record for a method that keeps it beside the envelope; asks the user for what that needs.
+async fn beside(port: &Port, device: &Device, begun: &BackupBegun, holder: &Holder, record: &[u8]) -> Result<Beside> {
+    match holder {
+        Holder::Password(_) => Ok(Beside::Nothing),
+        Holder::Code(code) => {
+            let place = opening::code_place(port, device.client, begun.backup_id);
+            Ok(Beside::Record(recovery_code::seal_record(code, place, record, &mut port.entropy())))
+        }
+        Holder::Passkey(plan) => {
+            let made = plan.seal(port, device.client, begun.backup_id, record).await?;
+            remember(port, &made).await?;
+            Ok(Beside::Stanza(Box::new(made)))
+        }
+    }
+}
+
+/// If this backup counts in the end, this device knows whose passkeys open it, whatever happens in between.
+async fn remember(port: &Port, made: &passkey::Made) -> Result<()> {
+    let set = made.set.clone();
+    device::update(port, move |device| device.remember_passkeys(set)).await
+}
+
 async fn upload(
     port: &Port,
     device: &Device,
     begun: &BackupBegun,
-    holder: &Holder,
     envelope: &[u8],
-    record: &Record,
+    sealed_record: Option<&[u8]>,
 ) -> Result<()> {
-    let sealed_record = match holder {
-        Holder::Password(_) => None,
-        Holder::Code(code) => {
-            let place = opening::code_place(port, device.client, begun.backup_id);
-            let sealed = recovery_code::seal_record(code, place, &record.to_bytes(), &mut port.entropy());
-            Some(Base64(sealed))
-        }
-    };
+    let sealed_record = sealed_record.map(|bytes| Base64(bytes.to_vec()));
     let body = StoreCipherText { cipher_text: Base64(envelope.to_vec()), sealed_record };
     let path = path(route::BACKUP_CIPHER_TEXT, &[&begun.backup_id.to_string()]);
     Call::new(port, "PUT", path).signed(&device.key).json(&body)?.send().await.map(|_| ())
 }
 
-/// Gives the record to a method that keeps it elsewhere, and gets it back by the whole way of a recovery.
+/// Gives the record to a method that keeps it elsewhere, and gets it back by the whole way of a recovery. `None` where
+/// the record is opened later, or cannot be without a prompt.
 async fn keep(
     port: &Port,
     device: &Device,
     begun: &BackupBegun,
     holder: &Holder,
+    beside: &mut Beside,
     record: &[u8],
 ) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    let Holder::Password(password) = holder else { return Ok(None) };
-    let within = DoorContext::Backup { id: begun.backup_id };
-    let door = Door::new(port, &device.key, within, device.client, begun.backup_id)?;
-    let token = door.register(password, record).await?;
-    door.open_known(password, &token).await.map(Some)
+    match (holder, beside) {
+        (Holder::Password(password), _) => {
+            let within = DoorContext::Backup { id: begun.backup_id };
+            let door = Door::new(port, &device.key, within, device.client, begun.backup_id)?;
+            let token = door.register(password, record).await?;
+            door.open_known(password, &token).await.map(Some)
+        }
+        (_, Beside::Stanza(made)) => {
+            let kept = made.open_once(port, &device.key, device.client).await?;
+            remember(port, made).await?;
+            Ok(kept)
+        }
+        _ => Ok(None),
+    }
 }
 
 async fn confirm_code(port: &Port, code: &RecoveryCode) -> Result<()> {
@@ -296,11 +350,18 @@ async fn confirm_code(port: &Port, code: &RecoveryCode) -> Result<()> {
     Err(Error::NotConfirmed)
 }
 
-/// The envelope as the server stored it must be the one that was uploaded, byte for byte.
-async fn read_back(port: &Port, device: &Device, begun: &BackupBegun, envelope: &[u8]) -> Result<CipherText> {
+/// The envelope as the server stored it must be the one that was uploaded, byte for byte, and so what lies beside it.
+async fn read_back(
+    port: &Port,
+    device: &Device,
+    begun: &BackupBegun,
+    envelope: &[u8],
+    beside: Option<&[u8]>,
+) -> Result<CipherText> {
     let path = path(route::BACKUP_CIPHER_TEXT, &[&begun.backup_id.to_string()]);
     let stored: CipherText = Call::get(port, &path).signed(&device.key).fetch().await?;
-    let same = stored.backup_id == begun.backup_id && stored.cipher_text.0 == envelope;
+    let sealed_record = stored.sealed_record.as_ref().map(|bytes| bytes.0.as_slice());
+    let same = stored.backup_id == begun.backup_id && stored.cipher_text.0 == envelope && sealed_record == beside;
     if same { Ok(stored) } else { Err(Error::PeerMisbehaved { what: "ENVELOPE" }) }
 }
 
@@ -357,6 +418,7 @@ async fn commit(
         cipher_text,
         share_ids: receipt.share_ids,
         committed_at: receipt.committed_at,
+        device_bound: commit.device_bound,
     })
 }
 

@@ -7,6 +7,7 @@ use halfkey_api::{
 };
 use halfkey_envelope::{
     id::{BackupId, DeviceId, PairId, RecoveryId},
+    passkey::Mode,
     wallet::{Curve, Method},
 };
 
@@ -38,6 +39,60 @@ pub enum BackupMethod {
     },
     /// A code that the SDK makes and shows once, through [`crate::host::Prompt`].
     RecoveryCode,
+    /// The user's passkeys, through [`crate::host::Passkeys`].
+    Passkey(PasskeyBackup),
+}
+
+/// What a passkey backup is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PasskeyBackup {
+    /// What will be needed to open it. `None`: as the backup before, or a keeper where there is none before.
+    pub mode: Option<Mode>,
+    /// Whose passkeys will open it.
+    pub change: PasskeyChange,
+}
+
+/// Which passkeys a new passkey backup is sealed for. Whatever the change, it is a fresh backup, with new halves: a
+/// passkey that is not among them opens nothing that counts any more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum PasskeyChange {
+    /// Those of the backup before; a new one where there is none before.
+    #[default]
+    Keep,
+    /// Those of the backup before, and a new one.
+    Add,
+    /// Those of the backup before, without this one (its credential id).
+    Remove(Vec<u8>),
+    /// A new one and no other: those of the backup before are dropped.
+    Replace,
+}
+
+/// A passkey of a backup, as this device knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasskeyInfo {
+    /// The credential's id.
+    pub id: Vec<u8>,
+    /// The name of the device that made it.
+    pub name: String,
+    /// Whether its provider keeps a copy elsewhere. If not, it is lost with the device that holds it.
+    pub synced: bool,
+    /// When it was made, in milliseconds.
+    pub created_at: u64,
+}
+
+/// The passkeys of the client's backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasskeyList {
+    /// The backup.
+    pub backup_id: BackupId,
+    /// What is needed to open it besides one of them.
+    pub mode: Mode,
+    /// The relying party that they belong to.
+    pub relying_party_id: String,
+    /// None of them is kept elsewhere: if their devices are lost, so is this backup.
+    pub device_bound: bool,
+    /// Any one of them opens it.
+    pub passkeys: Vec<PasskeyInfo>,
 }
 
 impl BackupMethod {
@@ -47,6 +102,7 @@ impl BackupMethod {
         match self {
             Self::Password { .. } => Method::Password,
             Self::RecoveryCode => Method::RecoveryCode,
+            Self::Passkey(_) => Method::Passkey,
         }
     }
 }
@@ -59,6 +115,8 @@ pub enum RecoveryMethod {
     Password(Password),
     /// A recovery code.
     RecoveryCode(CodeText),
+    /// One of the backup's passkeys, through [`crate::host::Passkeys`].
+    Passkey,
 }
 
 impl RecoveryMethod {
@@ -68,6 +126,7 @@ impl RecoveryMethod {
         match self {
             Self::Password(_) => Method::Password,
             Self::RecoveryCode(_) => Method::RecoveryCode,
+            Self::Passkey => Method::Passkey,
         }
     }
 }
@@ -85,6 +144,9 @@ pub struct Backup {
     pub share_ids: Vec<PairId>,
     /// When the server committed it, in milliseconds.
     pub committed_at: u64,
+    /// The method's key lies on one device only (a passkey that is not synchronised): if that device is lost, so is
+    /// this backup. The wallet does not count as backed up by it.
+    pub device_bound: bool,
 }
 
 /// A backup that was proven without spending it (METHODS.md H).
@@ -218,6 +280,8 @@ pub enum Command {
     RecoveryMethods,
     /// Method by method, curve by curve.
     BackupStatus,
+    /// The passkeys of the client's passkey backup.
+    Passkeys,
     /// Prove a backup without spending it.
     Verify(RecoveryMethod),
     /// Recover.
@@ -264,6 +328,18 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether the user's passkeys are asked for.
+    pub(crate) const fn needs_passkeys(&self) -> bool {
+        matches!(
+            self,
+            Self::Backup(BackupMethod::Passkey(_))
+                | Self::RenewBackup(RecoveryMethod::Passkey)
+                | Self::Verify(RecoveryMethod::Passkey)
+                | Self::Recover { method: RecoveryMethod::Passkey, .. }
+                | Self::ResumeRecovery { method: RecoveryMethod::Passkey, .. }
+        )
+    }
+
     /// Whether it changes the device's state: only one such runs at a time.
     #[must_use]
     pub const fn is_exclusive(&self) -> bool {
@@ -296,6 +372,8 @@ pub enum Outcome {
     Methods(Vec<Method>),
     /// Backup status.
     BackupStatus(BackupStatus),
+    /// Passkeys.
+    Passkeys(PasskeyList),
     /// A committed backup.
     Backup(Backup),
     /// A proven backup.
@@ -334,6 +412,7 @@ pub(crate) async fn run(port: Port, command: Command) -> Result<Outcome> {
         Command::IsBackedUp => Outcome::Flag(crate::status::backup_status(port).await?.backed_up),
         Command::RecoveryMethods => Outcome::Methods(crate::status::recovery_methods(port).await?),
         Command::BackupStatus => Outcome::BackupStatus(crate::status::backup_status(port).await?),
+        Command::Passkeys => Outcome::Passkeys(crate::passkey::list(port).await?),
         Command::Verify(method) => Outcome::Verified(crate::verify::verify_backup(port, method).await?),
         Command::Recover { method, old_devices, expected } => {
             Outcome::Recovering(crate::recover::recover_wallet(port, method, old_devices, expected).await?)

@@ -59,6 +59,8 @@ pub(crate) async fn create_wallet(port: &Port) -> Result<Addresses> {
         backups: Vec::new(),
         underway: Some(Underway::Create),
         ahead: None,
+        passkeys: Vec::new(),
+        evidence: None,
     };
     device::save(port, BlobSlot::Pending, &stored).await?;
     let mut stored = device::load(port, BlobSlot::Pending).await?.ok_or(Error::Internal)?;

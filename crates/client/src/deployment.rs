@@ -1,9 +1,9 @@
 //! The deployment that an app trusts: the keys of its descriptor, compiled in and never fetched (DECISIONS.md D5).
 
-use halfkey_envelope::{hpke::PublicKey, id::DeploymentId, text::Policy};
+use halfkey_envelope::{hpke::PublicKey, id::DeploymentId, keeper::KeyId, text::Policy};
 use halfkey_protocol::{
     IdentityPublic, PartyKeys,
-    descriptor::{Descriptor, DigestCapability, SignedDescriptor},
+    descriptor::{Descriptor, DigestCapability, Profile, SignedDescriptor},
 };
 
 use crate::error::{Error, Result};
@@ -49,6 +49,12 @@ impl Deployment {
         &self.0
     }
 
+    /// Whether it runs in earnest: its operator refuses unsafe settings.
+    #[must_use]
+    pub fn is_production(&self) -> bool {
+        self.0.profile == Profile::Production
+    }
+
     pub(crate) const fn server(&self) -> PartyKeys {
         self.0.server.keys()
     }
@@ -68,6 +74,11 @@ impl Deployment {
     /// The pinned key of the password door.
     pub(crate) fn guesskeeper(&self) -> Result<PublicKey> {
         self.0.guesskeeper.map(|keeper| PublicKey::from_bytes(keeper.hpke.0)).ok_or(Error::InvalidDescriptor)
+    }
+
+    /// The pinned key of the passkey door and its number, if the deployment has one.
+    pub(crate) fn keeper(&self) -> Option<(KeyId, PublicKey)> {
+        self.0.keeper.map(|keeper| (keeper.key_id, PublicKey::from_bytes(keeper.hpke.0)))
     }
 
     pub(crate) fn password_policy(&self) -> Policy {

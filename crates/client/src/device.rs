@@ -17,6 +17,8 @@ use zeroize::Zeroizing;
 use crate::{
     error::{Error, Result, StorageReason},
     host::BlobSlot,
+    keeper::Checked,
+    passkey::PasskeySet,
     port::Port,
 };
 
@@ -132,6 +134,10 @@ pub(crate) struct Device {
     pub(crate) underway: Option<Underway>,
     /// In the current slot only.
     pub(crate) ahead: Option<Ahead>,
+    /// The passkeys of the newest passkey backup, and of the one that is under way.
+    pub(crate) passkeys: Vec<PasskeySet>,
+    /// That the pinned keeper has shown what it is.
+    pub(crate) evidence: Option<Checked>,
 }
 
 impl Device {
@@ -145,6 +151,8 @@ impl Device {
             backups: Vec::new(),
             underway: Some(underway),
             ahead: None,
+            passkeys: Vec::new(),
+            evidence: None,
         }
     }
 
@@ -159,7 +167,14 @@ impl Device {
     /// Remembers a committed backup as the newest of its method.
     pub(crate) fn remember(&mut self, backup: KnownBackup) {
         self.backups.retain(|known| known.method != backup.method);
+        self.passkeys.retain(|set| backup.method != Method::Passkey || set.backup == backup.backup);
         self.backups.push(backup);
+    }
+
+    /// Remembers the passkeys of a backup, beside those of others.
+    pub(crate) fn remember_passkeys(&mut self, set: PasskeySet) {
+        self.passkeys.retain(|known| known.backup != set.backup);
+        self.passkeys.push(set);
     }
 
     /// This share signs nothing any more (PROTOCOL.md 4.9).
@@ -178,6 +193,8 @@ impl Device {
             backups: self.backups.clone(),
             underway: self.underway.clone(),
             ahead: None,
+            passkeys: self.passkeys.clone(),
+            evidence: self.evidence.clone(),
         };
         new.into_iter().for_each(|share| copy.put(share));
         copy
@@ -221,6 +238,8 @@ impl Device {
             backups: self.backups.clone(),
             underway: self.underway.clone(),
             ahead: self.ahead.clone(),
+            passkeys: (!self.passkeys.is_empty()).then(|| self.passkeys.clone()),
+            evidence: self.evidence.clone(),
         })
     }
 
@@ -256,6 +275,8 @@ impl Device {
             backups: wire.backups,
             underway: wire.underway,
             ahead: wire.ahead,
+            passkeys: wire.passkeys.unwrap_or_default(),
+            evidence: wire.evidence,
         };
         if wire.version == device.version() { Ok(device) } else { Err(StorageReason::Damaged) }
     }
@@ -300,6 +321,10 @@ struct Wire<'a> {
     one_time: Option<Zeroizing<Vec<u8>>>,
     #[n(9)]
     ahead: Option<Ahead>,
+    #[n(10)]
+    passkeys: Option<Vec<PasskeySet>>,
+    #[n(11)]
+    evidence: Option<Checked>,
 }
 
 #[derive(Encode, Decode)]
@@ -597,6 +622,8 @@ mod tests {
             backups: vec![known(6, Method::Password), known(7, Method::RecoveryCode)],
             underway: Some(Underway::Backup(known(8, Method::Password))),
             ahead: None,
+            passkeys: Vec::new(),
+            evidence: None,
         }
     }
 
@@ -670,6 +697,16 @@ mod tests {
     }
 
     #[test]
+    fn the_passkeys_of_a_backup_and_checked_evidence_open_for_ever() {
+        let device = from_blob(&golden("device-v1-passkeys.bin"), &key(), BlobSlot::Current, DEPLOYMENT).unwrap();
+        assert_is_sample(&device);
+        let (passkeys, evidence) = (vec![crate::passkey::sample_set()], Some(Checked::sample()));
+        assert_eq!((&device.passkeys, &device.evidence), (&passkeys, &evidence));
+        let again = Device { passkeys, evidence, ..sample() }.to_bytes(DEPLOYMENT);
+        assert_eq!(device.to_bytes(DEPLOYMENT), again);
+    }
+
+    #[test]
     fn every_kind_of_work_that_is_under_way_comes_back() {
         let recovery = RecoveryId::from_bytes([9; 16]);
         for underway in [
@@ -686,6 +723,24 @@ mod tests {
             let opened = from_blob(&blob, &key(), BlobSlot::Pending, DEPLOYMENT).unwrap();
             assert_eq!((opened.underway, opened.one_time.is_none(), opened.shares.len()), (underway, true, 0));
         }
+    }
+
+    #[test]
+    fn the_passkeys_of_the_newest_backup_are_kept_and_older_ones_forgotten() {
+        let set = crate::passkey::sample_set();
+        let known = |backup, method| KnownBackup { method, backup, generation: 1, digest: [1; 32].into() };
+        let mut device = sample();
+        device.remember_passkeys(set.clone());
+        let mut pending = set.clone();
+        pending.backup = BackupId::from_bytes([10; 16]);
+        device.remember_passkeys(pending.clone());
+        device.remember_passkeys(pending.clone());
+        device.remember(known(BackupId::from_bytes([11; 16]), Method::Password));
+        let blob = to_blob(&device, &key(), BlobSlot::Current, DEPLOYMENT, &mut DangerSeededEntropy::new(9));
+        let mut opened = from_blob(&blob, &key(), BlobSlot::Current, DEPLOYMENT).unwrap();
+        assert_eq!(opened.passkeys, [set, pending.clone()]);
+        opened.remember(known(pending.backup, Method::Passkey));
+        assert_eq!(opened.passkeys, [pending]);
     }
 
     #[test]

@@ -21,13 +21,17 @@ use halfkey_envelope::{
 
 use crate::{
     command::{
-        Backup, BackupMethod, Cancelled, Command, Outcome, Recovering, RecoveryMethod, Resumed, SignOutcome, Verified,
+        Backup, BackupMethod, Cancelled, Command, Outcome, PasskeyBackup, PasskeyChange, PasskeyList, Recovering,
+        RecoveryMethod, Resumed, SignOutcome, Verified,
     },
     deployment::Deployment,
     error::{Error, Result},
-    host::{BlobStore, Clock, Dismissed, FixedToken, Prompt, SecretStore, SessionProvider, Transport},
+    host::{
+        BlobStore, Clock, Dismissed, FixedToken, PasskeyError, Passkeys, Prompt, SecretStore, SessionProvider,
+        Transport,
+    },
     machine::Machine,
-    platform::PlatformEnv,
+    platform::{PasskeyConfig, PlatformEnv},
     progress::Progress,
     setting::Setting,
     step::{Answer, Ask, Event, Step},
@@ -67,6 +71,7 @@ struct Host {
     store: ShareStore,
     clock: Arc<dyn Clock>,
     prompt: Option<Arc<dyn Prompt>>,
+    passkeys: Option<Arc<dyn Passkeys>>,
     on_progress: Option<OnProgress>,
     /// Keeps a read and the write that depends on it together.
     held: AsyncMutex<()>,
@@ -92,6 +97,9 @@ pub struct Builder {
     transport: Option<Arc<dyn Transport>>,
     clock: Option<Arc<dyn Clock>>,
     prompt: Option<Arc<dyn Prompt>>,
+    passkeys: Option<Arc<dyn Passkeys>>,
+    #[cfg(feature = "danger-insecure-evidence")]
+    insecure_evidence: bool,
     entropy: Option<Box<dyn Entropy>>,
     on_progress: Option<OnProgress>,
     platform: PlatformEnv,
@@ -134,6 +142,21 @@ impl Builder {
     #[must_use]
     pub fn prompt(mut self, prompt: Arc<dyn Prompt>) -> Self {
         self.prompt = Some(prompt);
+        self
+    }
+
+    /// The system's passkey sheet. Needed for passkeys, with [`Halfkey::configure_passkey_storage`].
+    #[must_use]
+    pub fn passkeys(mut self, passkeys: Arc<dyn Passkeys>) -> Self {
+        self.passkeys = Some(passkeys);
+        self
+    }
+
+    /// Accepts a keeper that proves nothing about itself: whoever runs it reads every backup made with it. For demos.
+    #[cfg(feature = "danger-insecure-evidence")]
+    #[must_use]
+    pub const fn danger_accept_insecure_evidence(mut self, accept: bool) -> Self {
+        self.insecure_evidence = accept;
         self
     }
 
@@ -195,12 +218,17 @@ impl Builder {
         if let Some(policy) = self.policy {
             setting = setting.stricter_passwords(policy);
         }
+        #[cfg(feature = "danger-insecure-evidence")]
+        {
+            setting = setting.danger_accept_insecure_evidence(self.insecure_evidence);
+        }
         let host = Host {
             transport: needed(self.transport, "Transport")?,
             session: self.credentials.0,
             store: needed(self.store, "ShareStore")?,
             clock: needed(self.clock, "Clock")?,
             prompt: self.prompt,
+            passkeys: self.passkeys,
             on_progress: self.on_progress,
             held: AsyncMutex::new(()),
             busy: AtomicBool::new(false),
@@ -245,6 +273,14 @@ impl Host {
                 Some(prompt) => prompt.confirm_recovery_code(&code, again).await,
                 None => Err(Dismissed),
             }),
+            Ask::PasskeyCreate(request) => Answer::PasskeyCreated(match &self.passkeys {
+                Some(passkeys) => passkeys.create(request).await,
+                None => Err(PasskeyError::NotAvailable),
+            }),
+            Ask::PasskeyGet(request) => Answer::PasskeyGot(match &self.passkeys {
+                Some(passkeys) => passkeys.get(request).await,
+                None => Err(PasskeyError::NotAvailable),
+            }),
             Ask::HoldStore => {
                 *held = Some(self.held.lock().await);
                 Answer::Continue
@@ -285,6 +321,9 @@ impl Halfkey {
             transport: None,
             clock: None,
             prompt: None,
+            passkeys: None,
+            #[cfg(feature = "danger-insecure-evidence")]
+            insecure_evidence: false,
             entropy: None,
             on_progress: None,
             platform: PlatformEnv::default(),
@@ -303,6 +342,9 @@ impl Halfkey {
         if matches!(command, Command::Backup(BackupMethod::RecoveryCode)) && self.host.prompt.is_none() {
             return Err(Error::HostIncomplete { what: "Prompt" });
         }
+        if command.needs_passkeys() && self.host.passkeys.is_none() {
+            return Err(Error::HostIncomplete { what: "Passkeys" });
+        }
         let _turn = self.host.turn(&command)?;
         let mut held = None;
         let (mut machine, mut step) = Machine::start(&self.setting, command);
@@ -316,6 +358,41 @@ impl Halfkey {
                 }
             }
         }
+    }
+
+    /// Says where this app's passkeys live. Needed, with a [`Passkeys`], before any call that uses them.
+    ///
+    /// # Errors
+    /// [`Error::UntrustedRelyingParty`] if the deployment's descriptor does not name that relying party, or its origins
+    /// are impossible.
+    pub fn configure_passkey_storage(&self, config: PasskeyConfig) -> Result<()> {
+        self.setting.configure_passkey_storage(config)
+    }
+
+    /// The passkeys of the client's passkey backup, as this device knows them.
+    ///
+    /// # Errors
+    /// [`Error::NotBackedUp`]; [`Error::PasskeysUnknown`] where another device made that backup.
+    pub async fn passkeys(&self) -> Result<PasskeyList> {
+        outcome!(self.run(Command::Passkeys), Passkeys)
+    }
+
+    /// Makes a new passkey and backs up afresh for it and for those of the backup before.
+    ///
+    /// # Errors
+    /// As [`Halfkey::backup_wallet`]; [`Error::PasskeyExists`], [`Error::PasskeysUnknown`].
+    pub async fn add_passkey(&self) -> Result<Backup> {
+        let change = PasskeyBackup { mode: None, change: PasskeyChange::Add };
+        self.backup_wallet(BackupMethod::Passkey(change)).await
+    }
+
+    /// Backs up afresh without this passkey: it opens nothing that counts any more.
+    ///
+    /// # Errors
+    /// As [`Halfkey::backup_wallet`]; [`Error::UnknownPasskey`], [`Error::LastPasskey`], [`Error::PasskeysUnknown`].
+    pub async fn remove_passkey(&self, id: Vec<u8>) -> Result<Backup> {
+        let change = PasskeyBackup { mode: None, change: PasskeyChange::Remove(id) };
+        self.backup_wallet(BackupMethod::Passkey(change)).await
     }
 
     /// Makes the client's wallets, one per curve, with the device half here and the server half there.

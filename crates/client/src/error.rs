@@ -120,6 +120,73 @@ pub enum Error {
         /// What can be used instead.
         alternatives: Vec<Method>,
     },
+    /// The user closed the sheet. Nothing was changed; the older backup still opens.
+    #[error("cancelled by the user")]
+    Cancelled,
+    /// None of the backup's passkeys is on this device.
+    #[error("no passkey of this backup is on this device")]
+    NoPasskey {
+        /// The other methods that can recover this wallet here.
+        others: Vec<Method>,
+    },
+    /// This authenticator already holds a passkey of this backup.
+    #[error("this authenticator already holds a passkey of this backup")]
+    PasskeyExists,
+    /// The passkey cannot derive secrets (WebAuthn `prf`), or gives nothing usable.
+    #[error("this passkey cannot derive secrets")]
+    PrfUnsupported,
+    /// The passkey derived another secret than before. Nothing is sealed under a secret that changes.
+    #[error("the passkey derives another secret than before")]
+    PrfDiffers,
+    /// What the passkey or its platform gave was refused on this device.
+    #[error("the passkey's answer was refused: {code}")]
+    PasskeyRefused {
+        /// Which check failed: a stable word, such as `USER_NOT_VERIFIED`.
+        code: &'static str,
+    },
+    /// The system's passkey sheet failed.
+    #[error("the passkey could not be used")]
+    PasskeyFailed,
+    /// No such passkey in this backup.
+    #[error("no such passkey in this backup")]
+    UnknownPasskey,
+    /// The backup would be left without a passkey.
+    #[error("the last passkey of the backup")]
+    LastPasskey,
+    /// More passkeys than one backup can have, or longer ones.
+    #[error("too many passkeys")]
+    TooManyPasskeys,
+    /// Another device made the backup, or it is of another relying party: this device does not know all of its
+    /// passkeys, and a new backup would drop them.
+    #[error("this device does not know the passkeys of the backup")]
+    PasskeysUnknown,
+    /// What was asked for needs the user's passkeys, and this call asks nobody.
+    #[error("the user's passkeys are needed")]
+    PromptNeeded,
+    /// The backup's passkeys belong to another relying party than the configured one.
+    #[error("passkeys of another relying party: {relying_party_id}")]
+    OtherRelyingParty {
+        /// As the backup names it.
+        relying_party_id: String,
+    },
+    /// The relying party is not one that the deployment's descriptor trusts, or its origins are impossible.
+    #[error("the relying party is not in the deployment's descriptor")]
+    UntrustedRelyingParty,
+    /// The deployment has no keeper for passkeys.
+    #[error("this deployment has no keeper for passkeys")]
+    NoKeeper,
+    /// The keeper did not show that it is what the deployment's policy asks for. Nothing was sealed to it.
+    #[error("the keeper's evidence was refused: {reason}")]
+    EvidenceRefused {
+        /// Which check failed: a stable word, such as `INSECURE_DEV` or `OTHER_KEY`.
+        reason: &'static str,
+    },
+    /// The keeper did not release the key. Nothing was released to anybody.
+    #[error("the keeper refused: {code}")]
+    KeeperRefused {
+        /// Why: a stable word.
+        code: &'static str,
+    },
     /// The payload cannot be decoded, or this deployment does not sign such things.
     #[error("the payload cannot be signed")]
     InvalidPayload,
@@ -213,6 +280,23 @@ impl Error {
             Self::RecoveryOver => "RECOVERY_OVER",
             Self::LastProtection => "LAST_PROTECTION",
             Self::UnsupportedPlatform { .. } => "UNSUPPORTED_PLATFORM",
+            Self::Cancelled => "CANCELLED",
+            Self::NoPasskey { .. } => "NO_PASSKEY",
+            Self::PasskeyExists => "PASSKEY_EXISTS",
+            Self::PrfUnsupported => "PRF_UNSUPPORTED",
+            Self::PrfDiffers => "PRF_DIFFERS",
+            Self::PasskeyRefused { .. } => "PASSKEY_REFUSED",
+            Self::PasskeyFailed => "PASSKEY_FAILED",
+            Self::UnknownPasskey => "UNKNOWN_PASSKEY",
+            Self::LastPasskey => "LAST_PASSKEY",
+            Self::TooManyPasskeys => "TOO_MANY_PASSKEYS",
+            Self::PasskeysUnknown => "PASSKEYS_UNKNOWN",
+            Self::PromptNeeded => "PROMPT_NEEDED",
+            Self::OtherRelyingParty { .. } => "OTHER_RELYING_PARTY",
+            Self::UntrustedRelyingParty => "UNTRUSTED_RELYING_PARTY",
+            Self::NoKeeper => "NO_KEEPER",
+            Self::EvidenceRefused { .. } => "EVIDENCE_REFUSED",
+            Self::KeeperRefused { .. } => "KEEPER_REFUSED",
             Self::InvalidPayload => "INVALID_PAYLOAD",
             Self::HostIncomplete { .. } => "HOST_INCOMPLETE",
             Self::Host(_) => "HOST_ERROR",
@@ -261,6 +345,33 @@ impl Error {
             Self::RecoveryOver => "Begin a new recovery.",
             Self::LastProtection => "Make another backup or add another device first.",
             Self::UnsupportedPlatform { .. } => "Offer one of the alternatives.",
+            Self::Cancelled => "Nothing was changed. Start again when the user wants to.",
+            Self::NoPasskey { .. } => {
+                "Use the device or the account that holds the passkey, or one of the other methods that are named."
+            }
+            Self::PasskeyExists => "Use the passkey that is there, or add one on another device or account.",
+            Self::PrfUnsupported => "Use the mode `keeper`, or another passkey provider.",
+            Self::PrfDiffers => "Use the mode `keeper`, or another passkey; to recover, use another method.",
+            Self::PasskeyRefused { .. } => {
+                "Check the relying party and its origins; if they are right, the passkey provider is at fault."
+            }
+            Self::PasskeyFailed => "Try again; if it persists, use another method.",
+            Self::UnknownPasskey => "List the passkeys of the backup.",
+            Self::LastPasskey => "Add another passkey first, or remove the whole method.",
+            Self::TooManyPasskeys => "Remove a passkey first.",
+            Self::PasskeysUnknown => {
+                "Verify the passkey backup here first, so that this device learns them; or replace them all."
+            }
+            Self::PromptNeeded => "Back up with the passkeys again, while the user is there.",
+            Self::OtherRelyingParty { .. } => "Configure the relying party that is named.",
+            Self::UntrustedRelyingParty => "Use a relying party that the deployment's descriptor names.",
+            Self::NoKeeper => "Use the mode `prf`, or ask the operator to run a keeper.",
+            Self::EvidenceRefused { .. } => {
+                "Stop and tell the operator: the keeper is not what the deployment's descriptor promises."
+            }
+            Self::KeeperRefused { .. } => {
+                "Try again; if it persists, use another method and tell the operator what the code says."
+            }
             Self::InvalidPayload => "Check the transaction or message that was given.",
             Self::HostIncomplete { .. } => "Give the SDK builder what is named.",
             Self::Host(_) => "Answer the open question of the step machine.",

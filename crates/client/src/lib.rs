@@ -18,9 +18,11 @@ mod driver;
 mod error;
 mod heal;
 pub mod host;
+mod keeper;
 pub mod machine;
 pub mod memory;
 mod opening;
+mod passkey;
 pub mod platform;
 mod port;
 pub mod progress;
@@ -35,18 +37,19 @@ pub mod step;
 mod verify;
 
 pub use command::{
-    Backup, BackupMethod, Cancelled, Command, Identity, Outcome, PasswordKind, Recovered, Recovering, RecoveryMethod,
-    Resumed, SignOutcome, Verified,
+    Backup, BackupMethod, Cancelled, Command, Identity, Outcome, PasskeyBackup, PasskeyChange, PasskeyInfo,
+    PasskeyList, PasswordKind, Recovered, Recovering, RecoveryMethod, Resumed, SignOutcome, Verified,
 };
 pub use deployment::Deployment;
 pub use driver::{Builder, Credentials, Halfkey, ShareStore};
 pub use error::{Error, Result, StorageReason, WeakReason};
 pub use halfkey_api::{chain::Addresses, message::OldDevices, signing::Payload};
+pub use halfkey_envelope::passkey::Mode as PasskeyMode;
 pub use host::{
     BlobSlot, BlobStore, Clock, Prompt, Request, Response, SecretStore, SessionProvider, StoreError, Transport,
     TransportError,
 };
-pub use platform::{Platform, PlatformEnv};
+pub use platform::{PasskeyConfig, Platform, PlatformEnv};
 pub use progress::{Progress, Stage};
 pub use secret::{CodeText, Password};
 pub use setting::Setting;

@@ -27,6 +27,7 @@ use crate::{
     device::{Device, KnownBackup},
     door::Door,
     error::{Error, Result},
+    passkey::{self, PasskeySet},
     port::Port,
     secret::CodeText,
 };
@@ -35,6 +36,7 @@ use crate::{
 pub(crate) enum Holder {
     Password(text::Password),
     Code(RecoveryCode),
+    Passkey(Box<passkey::Plan>),
 }
 
 impl Holder {
@@ -42,8 +44,17 @@ impl Holder {
         match self {
             Self::Password(_) => Method::Password,
             Self::Code(_) => Method::RecoveryCode,
+            Self::Passkey(_) => Method::Passkey,
         }
     }
+}
+
+/// What a method gave.
+pub(crate) struct FromMethod {
+    pub(crate) record: Record,
+    pub(crate) holder: Holder,
+    /// Of a passkey backup: whose passkeys open it.
+    pub(crate) passkeys: Option<PasskeySet>,
 }
 
 /// One curve of an opened backup.
@@ -70,19 +81,25 @@ pub(crate) async fn record(
     client: ClientId,
     cipher_text: &CipherText,
     method: &RecoveryMethod,
-) -> Result<(Record, Holder)> {
+) -> Result<FromMethod> {
     let backup = cipher_text.backup_id;
-    let (bytes, holder) = match method {
+    let (bytes, holder, passkeys) = match method {
         RecoveryMethod::Password(typed) => {
             let (record, password) = Door::new(port, key, within, client, backup)?.open(typed).await?;
-            (record, Holder::Password(password))
+            (record, Holder::Password(password), None)
         }
         RecoveryMethod::RecoveryCode(typed) => {
             let code = parse_code(typed)?;
-            (record_of_code(port, &code, client, cipher_text)?, Holder::Code(code))
+            (record_of_code(port, &code, client, cipher_text)?, Holder::Code(code), None)
+        }
+        RecoveryMethod::Passkey => {
+            let opened = passkey::open(port, key, within, client, cipher_text).await?;
+            let (record, set, plan) = opened.into_plan(port)?;
+            (record, Holder::Passkey(Box::new(plan)), Some(set))
         }
     };
-    Ok((parse_record(port, client, backup, &holder.method(), &bytes)?, holder))
+    let record = parse_record(port, client, backup, &holder.method(), &bytes)?;
+    Ok(FromMethod { record, holder, passkeys })
 }
 
 pub(crate) fn parse_code(typed: &CodeText) -> Result<RecoveryCode> {

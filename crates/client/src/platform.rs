@@ -55,6 +55,30 @@ impl Platform {
     }
 }
 
+/// Where the passkeys of this app live (METHODS.md C).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasskeyConfig {
+    /// The relying party's id: a domain. It must be one that the deployment's descriptor names.
+    pub relying_party_id: String,
+    /// Where the app's passkey ceremonies come from: `https://wallet.example`, or
+    /// `android:apk-key-hash:` and the base64url SHA-256 of the app's certificate. An iOS app's is `https://<id>`.
+    pub relying_party_origins: Vec<String>,
+    /// What the sheet shows as the account's name. Never a secret.
+    pub user_name: String,
+}
+
+impl PasskeyConfig {
+    /// A relying party and the origins of its ceremonies.
+    #[must_use]
+    pub fn new(relying_party_id: impl Into<String>, origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            relying_party_id: relying_party_id.into(),
+            relying_party_origins: origins.into_iter().map(Into::into).collect(),
+            user_name: "Wallet backup".to_owned(),
+        }
+    }
+}
+
 /// What the host tells about where it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlatformEnv {
@@ -107,7 +131,7 @@ impl PlatformEnv {
 
     /// The built-in methods that work here and that this version of the SDK can do.
     fn alternatives(&self) -> Vec<Method> {
-        let done = [Method::Password, Method::RecoveryCode];
+        let done = [Method::Password, Method::Passkey, Method::RecoveryCode];
         done.into_iter().filter(|method| self.supports(method)).collect()
     }
 }

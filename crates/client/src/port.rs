@@ -7,7 +7,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::{Error, Result, StorageReason},
-    host::{BlobSlot, Dismissed, MAX_BLOB, MAX_RESPONSE, Request, Response, TransportError},
+    host::{
+        BlobSlot, Dismissed, MAX_BLOB, MAX_RESPONSE, PasskeyCreate, PasskeyCreated, PasskeyError, PasskeyGet,
+        PasskeyGot, Request, Response, TransportError,
+    },
     machine::{Asking, Exchange, lock},
     progress::{Progress, Stage},
     setting::Setting,
@@ -107,6 +110,20 @@ impl Port {
     ) -> Result<Zeroizing<String>> {
         let typed = expect!(self.ask(Ask::ConfirmRecoveryCode { code, again }), Typed);
         typed.map_err(|Dismissed| Error::NotConfirmed)
+    }
+
+    pub(crate) async fn passkey_create(
+        &self,
+        request: PasskeyCreate,
+    ) -> Result<std::result::Result<PasskeyCreated, PasskeyError>> {
+        Ok(expect!(self.ask(Ask::PasskeyCreate(request)), PasskeyCreated))
+    }
+
+    pub(crate) async fn passkey_get(
+        &self,
+        request: PasskeyGet,
+    ) -> Result<std::result::Result<PasskeyGot, PasskeyError>> {
+        Ok(expect!(self.ask(Ask::PasskeyGet(request)), PasskeyGot))
     }
 
     /// Says that a call of `total` parts begins.

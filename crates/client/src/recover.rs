@@ -140,7 +140,11 @@ async fn begin(
     let underway = Underway::Recovery(None, method.clone(), revoke);
     let mut device = Device::new(client, DeviceKey::generate(&mut port.entropy()), underway);
     device.one_time = Some(random::<32>(&mut port.entropy()));
-    device.backups = current.map(|current| current.backups).unwrap_or_default();
+    if let Some(current) = current {
+        device.backups = current.backups;
+        device.passkeys = current.passkeys;
+        device.evidence = current.evidence;
+    }
     device::replace_lost_key(port).await?;
     device::save(port, BlobSlot::Pending, &device).await?;
     let recovery = ask(port, &mut device, method, revoke).await?;
@@ -240,8 +244,11 @@ async fn execute(
 
     port.stage(Stage::DecryptingShare, None).await?;
     let within = DoorContext::Recovery { id: recovery.id };
-    let (record, holder) = opening::record(port, &device.key, within, device.client, &stored, &method).await?;
+    let opening = opening::record(port, &device.key, within, device.client, &stored, &method).await?;
+    let opening::FromMethod { record, holder, passkeys } = opening;
     let opened = opening::open(&record, &stored)?;
+    let mut device = device;
+    passkeys.into_iter().for_each(|set| device.remember_passkeys(set));
     port.part_done();
 
     port.stage(Stage::ParsingShare, None).await?;

@@ -3,9 +3,14 @@
 use std::sync::Mutex;
 
 use halfkey_api::chain::bitcoin::Network;
-use halfkey_envelope::{door::KdfParams, entropy::Entropy, text::Policy};
+use halfkey_envelope::{door::KdfParams, entropy::Entropy, passkey::check_origin, text::Policy};
 
-use crate::{deployment::Deployment, platform::PlatformEnv};
+use crate::{
+    deployment::Deployment,
+    error::{Error, Result},
+    machine::lock,
+    platform::{PasskeyConfig, PlatformEnv},
+};
 
 /// The deployment that is trusted, the platform, and the source of randomness.
 pub struct Setting {
@@ -16,6 +21,8 @@ pub struct Setting {
     pub(crate) kdf: KdfParams,
     pub(crate) password_policy: Policy,
     pub(crate) entropy: Mutex<Box<dyn Entropy>>,
+    passkeys: Mutex<Option<PasskeyConfig>>,
+    insecure_evidence: bool,
 }
 
 impl Setting {
@@ -31,7 +38,51 @@ impl Setting {
             kdf: KdfParams::DEFAULT,
             password_policy,
             entropy: Mutex::new(entropy),
+            passkeys: Mutex::new(None),
+            insecure_evidence: false,
         }
+    }
+
+    /// Where this app's passkeys live. Needed for the method PASSKEY.
+    ///
+    /// # Errors
+    /// [`Error::UntrustedRelyingParty`] if the descriptor does not name it, or its origins are impossible.
+    pub fn configure_passkey_storage(&self, config: PasskeyConfig) -> Result<()> {
+        let named = self.deployment.descriptor().relying_parties.contains(&config.relying_party_id);
+        let origins = &config.relying_party_origins;
+        if !named || origins.is_empty() || !origins.iter().all(|origin| check_origin(origin)) {
+            return Err(Error::UntrustedRelyingParty);
+        }
+        *lock(&self.passkeys) = Some(config);
+        Ok(())
+    }
+
+    /// Accepts a keeper that proves nothing about itself: whoever runs it reads every backup made with it. For demos.
+    #[cfg(feature = "danger-insecure-evidence")]
+    #[must_use]
+    pub const fn danger_accept_insecure_evidence(mut self, accept: bool) -> Self {
+        self.insecure_evidence = accept;
+        self
+    }
+
+    pub(crate) fn passkey_config(&self) -> Option<PasskeyConfig> {
+        lock(&self.passkeys).clone()
+    }
+
+    /// What evidence the keeper must show: the descriptor's policy. `insecure-dev` only if this program was compiled
+    /// *and* told to accept it.
+    pub(crate) fn evidence_policy(&self) -> Result<halfkey_evidence::Policy> {
+        let wanted = &self.deployment.descriptor().evidence;
+        let policy = wanted.policy().map_err(|_| Error::InvalidDescriptor)?;
+        #[cfg(feature = "danger-insecure-evidence")]
+        if self.insecure_evidence && *wanted == halfkey_protocol::descriptor::EvidencePolicy::InsecureDev {
+            return Ok(policy.danger_accept_insecure_dev());
+        }
+        Ok(policy)
+    }
+
+    pub(crate) const fn accepts_insecure_evidence(&self) -> bool {
+        self.insecure_evidence
     }
 
     /// Where this runs.

@@ -45,9 +45,13 @@ pub(crate) async fn backup_status(port: &Port) -> Result<BackupStatus> {
 /// Completed, and possible on this platform with this version of the SDK.
 pub(crate) async fn recovery_methods(port: &Port) -> Result<Vec<Method>> {
     let completed = backup_status(port).await?.methods.into_iter().filter(|method| method.status == "completed");
-    let built = [Method::Password, Method::RecoveryCode];
     let methods = completed.map(|status| status.method);
-    Ok(methods.filter(|method| built.contains(method) && port.setting.platform.supports(method)).collect())
+    let works = |method: &Method| match method {
+        Method::Password | Method::RecoveryCode => true,
+        Method::Passkey => port.setting.passkey_config().is_some(),
+        _ => false,
+    };
+    Ok(methods.filter(|method| works(method) && port.setting.platform.supports(method)).collect())
 }
 
 pub(crate) async fn recoveries(port: &Port) -> Result<Vec<Recovery>> {

@@ -5,7 +5,10 @@ use zeroize::Zeroizing;
 use crate::{
     command::Outcome,
     error::Error,
-    host::{BlobSlot, Dismissed, Request, Response, SignedOut, StoreError, TransportError},
+    host::{
+        BlobSlot, Dismissed, PasskeyCreate, PasskeyCreated, PasskeyError, PasskeyGet, PasskeyGot, Request, Response,
+        SignedOut, StoreError, TransportError,
+    },
     progress::Progress,
 };
 
@@ -57,6 +60,10 @@ pub enum Ask {
         /// What was typed before did not match.
         again: bool,
     },
+    /// Make a passkey.
+    PasskeyCreate(PasskeyCreate),
+    /// Use a passkey.
+    PasskeyGet(PasskeyGet),
     /// Tell the user how far it is.
     Progress(Progress),
 }
@@ -73,6 +80,8 @@ impl Ask {
             Self::WriteSecret(_) | Self::WriteBlob(..) | Self::DeleteBlob(_) => AnswerKind::Stored,
             Self::Now => AnswerKind::Now,
             Self::ConfirmRecoveryCode { .. } => AnswerKind::Typed,
+            Self::PasskeyCreate(_) => AnswerKind::PasskeyCreated,
+            Self::PasskeyGet(_) => AnswerKind::PasskeyGot,
             Self::TokenInvalidated | Self::HoldStore | Self::ReleaseStore | Self::Progress(_) => AnswerKind::Continue,
         }
     }
@@ -94,6 +103,8 @@ impl core::fmt::Debug for Ask {
             Self::ReleaseStore => f.write_str("ReleaseStore"),
             Self::Now => f.write_str("Now"),
             Self::ConfirmRecoveryCode { again, .. } => write!(f, "ConfirmRecoveryCode(again: {again})"),
+            Self::PasskeyCreate(request) => write!(f, "PasskeyCreate({})", request.rp_id),
+            Self::PasskeyGet(request) => write!(f, "PasskeyGet({}, {} allowed)", request.rp_id, request.allow.len()),
             Self::Progress(progress) => write!(f, "{progress:?}"),
         }
     }
@@ -124,6 +135,10 @@ pub enum Answer {
     Now(u64),
     /// To [`Ask::ConfirmRecoveryCode`].
     Typed(Result<Zeroizing<String>, Dismissed>),
+    /// To [`Ask::PasskeyCreate`].
+    PasskeyCreated(Result<PasskeyCreated, PasskeyError>),
+    /// To [`Ask::PasskeyGet`].
+    PasskeyGot(Result<PasskeyGot, PasskeyError>),
     /// To everything else.
     Continue,
 }
@@ -140,6 +155,8 @@ impl Answer {
             Self::Stored(_) => AnswerKind::Stored,
             Self::Now(_) => AnswerKind::Now,
             Self::Typed(_) => AnswerKind::Typed,
+            Self::PasskeyCreated(_) => AnswerKind::PasskeyCreated,
+            Self::PasskeyGot(_) => AnswerKind::PasskeyGot,
             Self::Continue => AnswerKind::Continue,
         }
     }
@@ -169,6 +186,10 @@ pub enum AnswerKind {
     Now,
     /// What the user typed.
     Typed,
+    /// A new passkey, or why there is none.
+    PasskeyCreated,
+    /// What a passkey gave, or why it gave nothing.
+    PasskeyGot,
     /// Nothing but: go on.
     Continue,
 }

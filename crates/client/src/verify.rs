@@ -46,7 +46,8 @@ pub(crate) async fn drill(port: &Port, method: &RecoveryMethod) -> Result<(Verif
 
     port.stage(Stage::DecryptingShare, None).await?;
     let within = DoorContext::Verification { id };
-    let (record, holder) = opening::record(port, &device.key, within, device.client, &stored, method).await?;
+    let opening = opening::record(port, &device.key, within, device.client, &stored, method).await?;
+    let opening::FromMethod { record, holder, passkeys } = opening;
     let opened = opening::open(&record, &stored)?;
     opening::drill(&record, &stored)?;
     opened.refuse_rollback(&device)?;
@@ -66,7 +67,11 @@ pub(crate) async fn drill(port: &Port, method: &RecoveryMethod) -> Result<(Verif
     let context = verification_custodian(deployment, client, id, begun.backup_id);
     check_custodian(&opened, &proven, &context, &nonce)?;
     let witness = opened.witness();
-    device::update(port, |device| device.remember(witness)).await?;
+    device::update(port, |device| {
+        passkeys.into_iter().for_each(|set| device.remember_passkeys(set));
+        device.remember(witness);
+    })
+    .await?;
     let verified = Verified {
         method: method.method(),
         backup_id: begun.backup_id,

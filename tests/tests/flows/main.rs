@@ -6,6 +6,8 @@ mod devices;
 mod faults;
 mod heal;
 mod left_over;
+mod passkeys;
+mod raw;
 mod theft;
 mod waiting;
 mod world;

@@ -19,13 +19,13 @@ use halfkey_api::{
     auth::DEVICE_KEY_HEADER,
     ceremony::{ANSWER, CeremonyAnswer, CeremonyRequest, INFO, Op},
     context::ceremony_aad,
-    message::CreatedClient,
+    message::{ClientDetail, CreatedClient},
     route,
 };
 use halfkey_client::{
-    Addresses, BackupMethod, Clock, CodeText, Credentials, Deployment, Halfkey, Password, PasswordKind, Progress,
-    Prompt, RecoveryMethod, Request, Response, Transport, TransportError,
-    host::Dismissed,
+    Addresses, BackupMethod, Clock, CodeText, Credentials, Deployment, Halfkey, PasskeyConfig, Password, PasswordKind,
+    PlatformEnv, Progress, Prompt, RecoveryMethod, Request, Response, Transport, TransportError,
+    host::{Dismissed, Passkeys},
     memory::{MemoryBlobStore, MemorySecretStore},
 };
 use halfkey_envelope::{
@@ -33,7 +33,8 @@ use halfkey_envelope::{
     door::KdfParams,
     entropy::{DangerSeededEntropy, OsEntropy},
     hpke::{self, SecretKey},
-    id::{ClientId, DeploymentId},
+    id::{BackupId, ClientId, DeploymentId},
+    wallet::Method,
 };
 use halfkey_guesskeeper::{Listen, Rules};
 use halfkey_server::{
@@ -44,11 +45,14 @@ use halfkey_server::{
     kms::{EncryptionContext, KeyWrapper, LocalKeys, Missing},
     store::Store,
 };
+use halfkey_tests::keeper::{Keeper, policy as keeper_policy};
 use tempfile::TempDir;
 use tower::ServiceExt;
 use zeroize::Zeroizing;
 
 pub const PASSWORD: &str = "correct horse battery staple";
+pub const RELYING_PARTY: &str = "wallet.example";
+pub const ORIGIN: &str = "https://wallet.example";
 pub const OTHER_PASSWORD: &str = "a quite different long passphrase";
 
 pub struct World {
@@ -59,6 +63,8 @@ pub struct World {
     pub clock: Arc<MovedClock>,
     custodian_key: String,
     pub keeper: tokio::task::JoinHandle<Result<(), halfkey_guesskeeper::Error>>,
+    /// Of the passkey door.
+    pub passkey_keeper: Keeper,
     pub folder: TempDir,
 }
 
@@ -73,8 +79,17 @@ impl World {
         Self::start_with(|_| ()).await
     }
 
+    /// A deployment as `halfkey serve` makes it in development: its keeper proves nothing.
+    pub async fn start_with_insecure_keeper() -> Self {
+        Self::start_as(|_| (), false).await
+    }
+
     /// A server with other settings than the usual ones.
     pub async fn start_with(settings: impl FnOnce(&mut Config)) -> Self {
+        Self::start_as(settings, true).await
+    }
+
+    async fn start_as(settings: impl FnOnce(&mut Config), with_evidence: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("guesskeeper.sock");
         let mut keeper =
@@ -85,8 +100,11 @@ impl World {
         let keeper = tokio::spawn(halfkey_guesskeeper::run(keeper));
         until_it_listens(&socket).await;
 
+        let passkey_keeper = Keeper::start(folder.path(), "keeper").await.unwrap();
         let mut config = Config::new(folder.path().join("server"));
         config.guesskeeper = Some(KeeperAddress::Unix(socket));
+        let keeper_socket = if with_evidence { &passkey_keeper.socket } else { &passkey_keeper.bare_socket };
+        config.keeper = Some(KeeperAddress::Unix(keeper_socket.clone()));
         let plenty = Rate::per_minute(1_000_000);
         for limit in [
             &mut config.limits.client,
@@ -96,6 +114,8 @@ impl World {
             &mut config.limits.recoveries,
             &mut config.limits.door_client,
             &mut config.limits.door_deployment,
+            &mut config.limits.passkey_client,
+            &mut config.limits.passkey_deployment,
             &mut config.limits.signatures,
         ] {
             *limit = plenty;
@@ -104,10 +124,54 @@ impl World {
         let clock = Arc::new(MovedClock::default());
         let state = App::open(config, clock.clone()).await.unwrap();
         let (_, key) = admin::create_custodian(&state, "test").await.unwrap();
-        let details = Details { server_url: Some("http://halfkey.test".into()), ..Details::default() };
+        let details = Details {
+            server_url: Some("http://halfkey.test".into()),
+            keeper: Some(passkey_keeper.pinned()),
+            evidence: with_evidence.then(|| keeper_policy()),
+            relying_parties: vec![RELYING_PARTY.to_owned()],
+            ..Details::default()
+        };
         let signed = descriptor(&state, details).await.unwrap();
         let deployment = Deployment::from_json(&signed.to_json().unwrap()).unwrap();
-        Self { router: app(state.clone()), deployment, state, clock, custodian_key: key.key, keeper, folder }
+        Self {
+            router: app(state.clone()),
+            deployment,
+            state,
+            clock,
+            custodian_key: key.key,
+            keeper,
+            passkey_keeper,
+            folder,
+        }
+    }
+
+    /// The descriptor with other details: another app of the same deployment.
+    pub async fn trusts(&self, change: impl FnOnce(&mut Details)) -> Deployment {
+        let mut details = Details {
+            server_url: Some("http://halfkey.test".into()),
+            keeper: Some(self.passkey_keeper.pinned()),
+            evidence: Some(keeper_policy()),
+            relying_parties: vec![RELYING_PARTY.to_owned()],
+            ..Details::default()
+        };
+        change(&mut details);
+        let signed = descriptor(&self.state, details).await.unwrap();
+        Deployment::from_json(&signed.to_json().unwrap()).unwrap()
+    }
+
+    /// Who this is.
+    pub async fn client_of(&self, token: &str) -> ClientDetail {
+        let request = http::Request::get(route::CLIENT).header("authorization", format!("Bearer {token}"));
+        let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        serde_json::from_slice(&to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap()
+    }
+
+    /// Envelope and sealed record of a backup, as they lie in the server's database.
+    pub async fn stored(&self, backup: BackupId) -> (Vec<u8>, Vec<u8>) {
+        let database = format!("sqlite:{}", self.folder.path().join("server/halfkey.db").display());
+        let pool = sqlx::SqlitePool::connect(&database).await.unwrap();
+        let query = sqlx::query_as("SELECT envelope, record FROM envelopes WHERE backup = $1");
+        query.bind(&backup.as_bytes()[..]).fetch_one(&pool).await.unwrap()
     }
 
     /// A client's session token.
@@ -155,7 +219,22 @@ impl World {
 
     /// A phone of this client, new out of the box.
     pub fn phone(&self, token: &str) -> Phone {
-        Phone::new(self, token)
+        Phone::new(self, token, self.deployment.clone(), None)
+    }
+
+    /// One whose passkeys lie with this provider.
+    pub fn phone_of(&self, token: &str, provider: &(impl Passkeys + Clone + 'static)) -> Phone {
+        Phone::new(self, token, self.deployment.clone(), Some(Arc::new(provider.clone())))
+    }
+
+    /// The same, of an app that trusts another descriptor.
+    pub fn phone_trusting(
+        &self,
+        token: &str,
+        provider: &(impl Passkeys + Clone + 'static),
+        deployment: Deployment,
+    ) -> Phone {
+        Phone::new(self, token, deployment, Some(Arc::new(provider.clone())))
     }
 }
 
@@ -354,19 +433,20 @@ pub struct Phone {
     pub clock: Arc<MovedClock>,
     deployment: Deployment,
     token: String,
+    provider: Option<Arc<dyn Passkeys>>,
 }
 
 static SEED: AtomicUsize = AtomicUsize::new(1);
 
 impl Phone {
-    fn new(world: &World, token: &str) -> Self {
+    fn new(world: &World, token: &str, deployment: Deployment, provider: Option<Arc<dyn Passkeys>>) -> Self {
         let (router, lose) = (world.router.clone(), Mutex::new(None));
         let (sent, tamper, hostile, blocked) =
             (AtomicUsize::new(0), Mutex::new(None), Mutex::new(None), Mutex::new(None));
         let network = Arc::new(Network { hostile, blocked, router, sent, lose, tamper });
         let (blobs, secrets) = (Arc::new(MemoryBlobStore::new()), Arc::new(MemorySecretStore::new()));
         let clock = Arc::new(MovedClock { moved_ms: AtomicI64::new(0), base: Some(world.clock.clone()) });
-        Self::with(network, blobs, secrets, clock, world.deployment.clone(), token)
+        Self::with(network, blobs, secrets, clock, deployment, token, provider)
     }
 
     fn with(
@@ -376,11 +456,18 @@ impl Phone {
         clock: Arc<MovedClock>,
         deployment: Deployment,
         token: &str,
+        provider: Option<Arc<dyn Passkeys>>,
     ) -> Self {
         let (paper, progress) = (Arc::new(Paper::default()), Arc::new(Mutex::new(Vec::new())));
         let reports = Arc::clone(&progress);
         let seed = SEED.fetch_add(1, Ordering::SeqCst) as u64;
-        let halfkey = Halfkey::builder(deployment.clone(), Credentials::token(token))
+        let mut platform = PlatformEnv::default();
+        platform.overrides.push((Method::Passkey, provider.is_some()));
+        let mut builder = Halfkey::builder(deployment.clone(), Credentials::token(token)).platform(platform);
+        if let Some(provider) = &provider {
+            builder = builder.passkeys(Arc::clone(provider));
+        }
+        let halfkey = builder
             .share_store(secrets.clone(), blobs.clone())
             .transport(network.clone())
             .clock(clock.clone())
@@ -390,21 +477,34 @@ impl Phone {
             .on_progress(move |progress| reports.lock().unwrap().push(progress))
             .build()
             .unwrap();
-        Self { halfkey, network, blobs, secrets, paper, progress, clock, deployment, token: token.to_owned() }
+        if provider.is_some() {
+            halfkey.configure_passkey_storage(PasskeyConfig::new(RELYING_PARTY, [ORIGIN])).unwrap();
+        }
+        let token = token.to_owned();
+        Self { halfkey, network, blobs, secrets, paper, progress, clock, deployment, token, provider }
     }
 
     /// Somebody else signs in on this phone.
     pub fn signed_in_as(&self, token: &str) -> Self {
         let (blobs, secrets) = (self.blobs.clone(), self.secrets.clone());
         let clock = self.clock.clone();
-        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), token)
+        let provider = self.provider.clone();
+        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), token, provider)
+    }
+
+    /// The same phone, whose sheet now offers this provider.
+    pub fn with_provider(&self, provider: &(impl Passkeys + Clone + 'static)) -> Self {
+        let (blobs, secrets) = (self.blobs.clone(), self.secrets.clone());
+        let (clock, provider) = (self.clock.clone(), Some(Arc::new(provider.clone()) as Arc<dyn Passkeys>));
+        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), &self.token, provider)
     }
 
     /// The app was killed and starts again: the same stores, nothing in memory.
     pub fn restarted(&self) -> Self {
         let (blobs, secrets) = (self.blobs.clone(), self.secrets.clone());
         let clock = self.clock.clone();
-        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), &self.token)
+        let provider = self.provider.clone();
+        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), &self.token, provider)
     }
 }
 

@@ -25,8 +25,8 @@ pub struct PasskeyCreate {
     pub rp_id: String,
     /// The relying party's name, for people.
     pub rp_name: String,
-    /// `user.id`: random, and the same for all passkeys of one client, so that a second one on the same
-    /// authenticator replaces none of another client.
+    /// `user.id`: random, and another one for each passkey. An authenticator replaces a passkey of the same relying party
+    /// and handle, and none may be replaced before the backup under the new one is proven.
     pub user_handle: [u8; 32],
     /// `user.name` and `user.displayName`: what the sheet shows. Never a secret.
     pub user_name: String,
