@@ -21,7 +21,15 @@ use halfkey_server::{
 };
 use serde_json::Value;
 
-use crate::postgres::Postgres;
+use crate::{
+    keeper::{self, Front},
+    postgres::Postgres,
+};
+
+/// The relying party of deployments with passkeys.
+pub const RELYING_PARTY: &str = "wallet.example";
+/// Where its passkeys are made and used.
+pub const ORIGIN: &str = "https://wallet.example";
 
 /// Where the server and the guesskeeper keep their tables.
 #[derive(Clone)]
@@ -72,12 +80,32 @@ pub struct Deployment {
     backing: Backing,
     databases: Option<Databases>,
     log: &'static str,
+    passkeys: bool,
+    keeper: Option<PasskeyKeeper>,
     server: Option<Server>,
     address: SocketAddr,
     /// The file that apps trust.
     pub descriptor: String,
     custodian_key: String,
     logged: Arc<Mutex<Vec<u8>>>,
+}
+
+/// A keeper of the passkey door with evidence that apps accept: a process of its own, and a front before it.
+struct PasskeyKeeper {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    _front: Front,
+}
+
+impl PasskeyKeeper {
+    /// Ends as an operator would end it, or at once.
+    fn end(mut self, kill: bool) -> io::Result<()> {
+        if kill {
+            self.child.kill()?;
+        }
+        drop(self.stdin.take());
+        self.child.wait().map(drop)
+    }
 }
 
 struct Server {
@@ -93,6 +121,7 @@ pub struct Snapshot {
     databases: Option<Databases>,
     descriptor: String,
     custodian_key: String,
+    passkeys: bool,
 }
 
 /// A client's credentials.
@@ -120,12 +149,26 @@ impl Deployment {
     /// # Errors
     /// See [`Deployment::start`].
     pub fn start_logging(backing: &Backing, log: &'static str) -> io::Result<Self> {
+        Self::start_with(backing, log, false)
+    }
+
+    /// One whose passkey keeper shows evidence that apps accept, for passkeys of [`RELYING_PARTY`].
+    ///
+    /// # Errors
+    /// See [`Deployment::start`].
+    pub fn start_with_passkeys(backing: &Backing) -> io::Result<Self> {
+        Self::start_with(backing, "info", true)
+    }
+
+    fn start_with(backing: &Backing, log: &'static str, passkeys: bool) -> io::Result<Self> {
         let databases = databases(backing)?;
         let mut deployment = Self {
             root: tempfile::Builder::new().prefix("halfkey-e2e-").tempdir()?,
             backing: backing.clone(),
             databases,
             log,
+            passkeys,
+            keeper: None,
             server: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             descriptor: String::new(),
@@ -138,7 +181,12 @@ impl Deployment {
         let file = deployment.root.path().join("descriptor.json");
         let url = format!("http://{}", deployment.address);
         let out = file.display().to_string();
-        deployment.admin(&["descriptor", "--url", &url, "--out", &out, "--json"])?;
+        let mut words = ["descriptor", "--url", &url, "--out", &out, "--json"].map(str::to_owned).to_vec();
+        if passkeys {
+            words.extend(["--for-relying-party", RELYING_PARTY].map(str::to_owned));
+            words.extend(keeper::policy_arguments());
+        }
+        deployment.admin(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
         deployment.descriptor = fs::read_to_string(file)?;
         Ok(deployment)
     }
@@ -159,6 +207,8 @@ impl Deployment {
             backing: snapshot.backing.clone(),
             databases,
             log: "info",
+            passkeys: snapshot.passkeys,
+            keeper: None,
             server: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             descriptor: snapshot.descriptor.clone(),
@@ -188,6 +238,7 @@ impl Deployment {
             databases,
             descriptor: self.descriptor.clone(),
             custodian_key: self.custodian_key.clone(),
+            passkeys: self.passkeys,
         })
     }
 
@@ -199,6 +250,10 @@ impl Deployment {
         let (data, listen) = (self.data().display().to_string(), self.address.to_string());
         let mut serve = self.command(&["serve", "--listen", &listen, "--stop-on-stdin-close", "--log", self.log]);
         serve.args(["--data", &data]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if self.passkeys {
+            self.start_keeper()?;
+            serve.args(["--keeper", &format!("unix:{}", self.front_socket().display())]);
+        }
         let mut child = serve.spawn()?;
         let stdin = child.stdin.take();
         let stderr = child.stderr.take().ok_or_else(|| io::Error::other("a pipe was asked for"))?;
@@ -216,6 +271,38 @@ impl Deployment {
         };
         self.address = address;
         Ok(())
+    }
+
+    /// Starts the keeper of the passkey door (again), if it does not run.
+    ///
+    /// # Errors
+    /// See [`Deployment::start`].
+    pub fn start_keeper(&mut self) -> io::Result<()> {
+        let runs = |keeper: &mut PasskeyKeeper| keeper.child.try_wait().is_ok_and(|ended| ended.is_none());
+        if self.keeper.as_mut().is_some_and(runs) {
+            return Ok(());
+        }
+        self.keeper = None;
+        let [data, socket] = ["keeper", "keeper.bare.sock"].map(|name| self.root.path().join(name));
+        let words = ["keeper", "--data", &data.display().to_string(), "--socket", &socket.display().to_string()];
+        let mut command = self.command(&words);
+        command.arg("--stop-on-stdin-close").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn()?;
+        let stdin = child.stdin.take();
+        let mut line = String::new();
+        let stdout = child.stdout.take().ok_or_else(|| io::Error::other("a pipe was asked for"))?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        if !line.contains("\"ready\":true") {
+            return Err(io::Error::other(format!("halfkey keeper did not start: {line}")));
+        }
+        let front = Front::start(&self.front_socket(), &socket)?;
+        self.keeper = Some(PasskeyKeeper { child, stdin, _front: front });
+        Ok(())
+    }
+
+    /// Where `halfkey serve` would put the socket of a keeper of its own, and `halfkey admin` looks for one.
+    fn front_socket(&self) -> PathBuf {
+        self.root.path().join("server.keeper.sock")
     }
 
     /// `kill -9` of the server. Its keepers end by themselves when they notice.
@@ -245,6 +332,9 @@ impl Deployment {
     /// # Errors
     /// When the server ends with an error.
     pub fn stop(&mut self) -> io::Result<()> {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.end(false)?;
+        }
         let Some(mut server) = self.server.take() else { return Ok(()) };
         drop(server.stdin.take());
         let status = server.child.wait()?;
@@ -406,6 +496,9 @@ impl Deployment {
 impl Drop for Deployment {
     fn drop(&mut self) {
         let _ = self.kill();
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.end(true);
+        }
         // The keepers notice by themselves; the folder must not go away under them.
         for _ in 0..200 {
             if self.processes().is_ok_and(|left| left.is_empty()) {

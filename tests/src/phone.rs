@@ -8,15 +8,15 @@ use std::{
 use async_trait::async_trait;
 use halfkey_cli::wallet::SystemClock;
 use halfkey_client::{
-    BlobSlot, BlobStore, Credentials, Deployment as Trusted, Halfkey, SecretStore,
-    host::{Dismissed, Prompt},
+    BlobSlot, BlobStore, Credentials, Deployment as Trusted, Halfkey, PasskeyConfig, PlatformEnv, SecretStore,
+    host::{Dismissed, Passkeys, Prompt},
     memory::{MemoryBlobStore, MemorySecretStore},
 };
-use halfkey_envelope::{door::KdfParams, entropy::OsEntropy};
+use halfkey_envelope::{door::KdfParams, entropy::OsEntropy, wallet::Method};
 use zeroize::Zeroizing;
 
 use crate::{
-    deployment::{Client, Deployment},
+    deployment::{Client, Deployment, ORIGIN, RELYING_PARTY},
     wire::Wire,
 };
 
@@ -34,6 +34,7 @@ pub struct Phone {
     pub app: Halfkey,
     descriptor: String,
     token: String,
+    provider: Option<Arc<dyn Passkeys>>,
 }
 
 /// A piece of paper: keeps the recovery code, and its user types it back from there.
@@ -71,7 +72,36 @@ impl Phone {
     /// # Errors
     /// When the descriptor does not fit this SDK.
     pub fn new(deployment: &Deployment, client: &Client) -> Result<Self, Failed> {
-        Self::with(Arc::default(), Arc::default(), &deployment.descriptor, &client.api_key, deployment.address())
+        let (descriptor, token) = (&deployment.descriptor, &client.api_key);
+        Self::with(Arc::default(), Arc::default(), descriptor, token, deployment.address(), None)
+    }
+
+    /// A device with nothing on it, whose passkeys lie with this provider.
+    ///
+    /// # Errors
+    /// See [`Phone::new`].
+    pub fn with_passkeys(
+        deployment: &Deployment,
+        client: &Client,
+        provider: &(impl Passkeys + Clone + 'static),
+    ) -> Result<Self, Failed> {
+        let (descriptor, token) = (&deployment.descriptor, &client.api_key);
+        let provider = Some(Arc::new(provider.clone()) as Arc<dyn Passkeys>);
+        Self::with(Arc::default(), Arc::default(), descriptor, token, deployment.address(), provider)
+    }
+
+    /// Puts a copy of what a device had on this one.
+    ///
+    /// # Errors
+    /// Never: the stores are in memory.
+    pub async fn restore(&self, saved: &Saved) -> Result<(), Failed> {
+        if let Some(key) = &saved.key {
+            self.keychain.write(key).await?;
+        }
+        for (slot, bytes) in &saved.blobs {
+            self.disk.put(*slot, bytes.clone());
+        }
+        Ok(())
     }
 
     /// A device with a copy of what another had.
@@ -80,12 +110,7 @@ impl Phone {
     /// See [`Phone::new`].
     pub async fn restored(deployment: &Deployment, client: &Client, saved: &Saved) -> Result<Self, Failed> {
         let phone = Self::new(deployment, client)?;
-        if let Some(key) = &saved.key {
-            phone.keychain.write(key).await?;
-        }
-        for (slot, bytes) in &saved.blobs {
-            phone.disk.put(*slot, bytes.clone());
-        }
+        phone.restore(saved).await?;
         Ok(phone)
     }
 
@@ -94,7 +119,8 @@ impl Phone {
     /// # Errors
     /// See [`Phone::new`].
     pub fn restarted(self, deployment: &Deployment) -> Result<Self, Failed> {
-        Self::with(self.keychain, self.disk, &self.descriptor, &self.token, deployment.address())
+        let (descriptor, token) = (&self.descriptor, &self.token);
+        Self::with(self.keychain, self.disk, descriptor, token, deployment.address(), self.provider)
     }
 
     fn with(
@@ -103,9 +129,17 @@ impl Phone {
         descriptor: &str,
         token: &str,
         server: SocketAddr,
+        provider: Option<Arc<dyn Passkeys>>,
     ) -> Result<Self, Failed> {
         let (wire, paper) = (Wire::to(server)?, Arc::<Paper>::default());
-        let app = Halfkey::builder(Trusted::from_json(descriptor)?, Credentials::token(token))
+        let mut platform = PlatformEnv::default();
+        platform.overrides.push((Method::Passkey, provider.is_some()));
+        let mut builder = Halfkey::builder(Trusted::from_json(descriptor)?, Credentials::token(token));
+        if let Some(provider) = &provider {
+            builder = builder.passkeys(Arc::clone(provider));
+        }
+        let app = builder
+            .platform(platform)
             .share_store(Arc::clone(&keychain) as Arc<dyn SecretStore>, Arc::clone(&disk) as Arc<dyn BlobStore>)
             .transport(Arc::clone(&wire) as _)
             .clock(Arc::new(SystemClock))
@@ -114,7 +148,11 @@ impl Phone {
             // What a guess costs is tested elsewhere; here it would only be waited for.
             .key_derivation(KdfParams::FLOOR)
             .build()?;
-        Ok(Self { keychain, disk, paper, wire, app, descriptor: descriptor.to_owned(), token: token.to_owned() })
+        if provider.is_some() {
+            app.configure_passkey_storage(PasskeyConfig::new(RELYING_PARTY, [ORIGIN]))?;
+        }
+        let (descriptor, token) = (descriptor.to_owned(), token.to_owned());
+        Ok(Self { keychain, disk, paper, wire, app, descriptor, token, provider })
     }
 
     /// A copy of what is on the device.

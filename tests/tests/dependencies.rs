@@ -126,3 +126,29 @@ fn the_keepers_know_only_what_they_need() {
     let found: Vec<_> = unwanted.iter().filter(|name| passkeys.contains(**name)).collect();
     assert!(passkeys.contains("webauthn-rs-core") && found.is_empty(), "halfkey-keeper: {found:?}");
 }
+
+/// A keeper that proves nothing is accepted by no program that was not compiled for it: only the `halfkey` binary is, for
+/// its demo (DECISIONS.md D29). The SDK alone does not even have the call.
+#[test]
+fn nobody_but_the_binary_can_accept_insecure_evidence() {
+    const DANGER: &str = "danger-insecure-evidence";
+    let metadata = cargo(&["metadata", "--format-version", "1", "--no-deps", "--offline"]);
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+    let mut asks = BTreeSet::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        let by_default = package["features"]["default"].to_string();
+        assert!(!by_default.contains("danger"), "{name}: {by_default}");
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let features = dependency["features"].as_array().unwrap();
+            if dependency["kind"].as_str() != Some("dev") && features.iter().any(|feature| *feature == DANGER) {
+                asks.insert(format!("{name} of {}", dependency["name"].as_str().unwrap()));
+            }
+        }
+    }
+    assert_eq!(asks, ["halfkey of halfkey-cli", "halfkey-tests of halfkey-client"].map(str::to_owned).into());
+    for package in ["halfkey-client", "halfkey-cli"] {
+        let features = cargo(&["tree", "-p", package, "-e", "normal,features", "--prefix", "none", "--offline"]);
+        assert!(features.contains("halfkey-evidence") && !features.contains(DANGER), "{package}");
+    }
+}

@@ -56,7 +56,9 @@ fn secrets(arguments: &[String], api_key: &str) -> String {
     const PASSWORD: &str = "seven otters juggle amber lanterns";
     match arguments[2].as_str() {
         "init" => format!("{api_key}\n"),
-        "backup" | "verify" | "recover" => format!("{DEVICE}\n{PASSWORD}\n"),
+        "backup" | "verify" | "recover" if !arguments.iter().any(|word| word == "passkey") => {
+            format!("{DEVICE}\n{PASSWORD}\n")
+        }
         _ => format!("{DEVICE}\n"),
     }
 }
@@ -81,6 +83,11 @@ async fn the_commands_of_the_readme_work_in_their_order() {
             wallet_commands += 1;
             input = secrets(&arguments, &client.api_key);
             arguments.extend(["--secrets-fd".to_owned(), "0".to_owned()]);
+            if line.contains("passkey") {
+                // What stands for the browser and its user.
+                let passkeys = folder.path().join("passkeys").display().to_string();
+                arguments.extend(["--danger-software-passkeys".to_owned(), passkeys]);
+            }
             if arguments[2] == "recover" {
                 // The device is lost.
                 fs::remove_dir_all(folder.path().join("profile")).unwrap();

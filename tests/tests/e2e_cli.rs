@@ -17,7 +17,7 @@ use std::{
 };
 
 use halfkey_cli::judge;
-use halfkey_tests::deployment::{Backing, Client, Deployment, processes_in};
+use halfkey_tests::deployment::{Backing, Client, Deployment, RELYING_PARTY, processes_in};
 use serde_json::{Value, json};
 
 const PASSPHRASE: &str = "the laptop's own passphrase";
@@ -320,4 +320,53 @@ async fn an_operator_decides_about_bans_and_cancelled_recoveries_beside_the_runn
 
 fn flip(symbol: char) -> char {
     if symbol == '7' { '8' } else { '7' }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passkeys_are_made_listed_added_removed_and_recover() {
+    let deployment = Deployment::start_with_passkeys(&Backing::Sqlite).unwrap();
+    let client = deployment.new_client().await.unwrap();
+    let [home, key] = ["home", "key"].map(|name| deployment.root().join(name).display().to_string());
+    let laptop = User::new(&deployment, "laptop", PASSPHRASE, &client);
+    let addresses = laptop.does(&["create"], &[])["addresses"].take();
+    let at_home = ["--danger-software-passkeys", home.as_str()];
+    let on_key = ["--danger-software-passkeys", key.as_str()];
+
+    let (_, error) = laptop.fails(&["passkeys", "list"], &[]);
+    assert_eq!(error["code"], json!("NOT_BACKED_UP"));
+    let (status, error) = laptop.fails(&["backup", "--passkey-mode", "prf"], &[]);
+    assert_eq!((status, &error["code"]), (2, &json!("USAGE")), "a password has no passkey mode");
+    let backup = laptop.does(&[&["backup", "--method", "passkey"], &at_home[..]].concat(), &[]);
+    assert_eq!((&backup["method"], &backup["deviceBound"]), (&json!("PASSKEY"), &json!(false)));
+    assert_eq!(laptop.does(&["status"], &[])["backupStatus"]["backedUp"], json!(true));
+    let list = laptop.does(&["passkeys", "list"], &[]);
+    assert_eq!((&list["mode"], &list["relyingParty"]), (&json!("keeper"), &json!(RELYING_PARTY)));
+    assert_eq!((&list["backupId"], list["passkeys"].as_array().unwrap().len()), (&backup["backupId"], 1));
+    let verified = laptop.does(&[&["verify", "--method", "passkey"], &at_home[..]].concat(), &[]);
+    assert_eq!(verified["backupId"], backup["backupId"]);
+
+    let (_, error) = laptop.fails(&[&["passkeys", "add"], &at_home[..]].concat(), &[]);
+    assert_eq!(error["code"], json!("PASSKEY_EXISTS"));
+    laptop.does(&[&["passkeys", "add"], &on_key[..]].concat(), &[]);
+    let list = laptop.does(&["passkeys", "list"], &[])["passkeys"].take();
+    assert_eq!(list.as_array().unwrap().len(), 2);
+    let first = list[0]["id"].as_str().unwrap();
+    let (_, error) = laptop.fails(&["passkeys", "remove", "AAAA"], &[]);
+    assert_eq!(error["code"], json!("UNKNOWN_PASSKEY"));
+    laptop.does(&[&["passkeys", "remove", first], &on_key[..]].concat(), &[]);
+
+    // Another machine: the removed passkey opens nothing, the other one recovers.
+    let desktop = User::new(&deployment, "desktop", OTHER_PASSPHRASE, &client);
+    let recover = ["recover", "--method", "passkey", "--old-devices", "keep"];
+    let (_, error) = desktop.fails(&[&recover, &at_home[..]].concat(), &[]);
+    assert_eq!(error["code"], json!("NO_PASSKEY"));
+    let recovered = desktop.does(&[&recover, &on_key[..]].concat(), &[]);
+    assert_eq!(recovered["addresses"], addresses);
+    assert_eq!(recovered["freshBackup"]["method"], json!("PASSKEY"));
+    desktop.signs(&addresses);
+    let prf = ["backup", "--method", "passkey", "--passkey-mode", "keeper+prf", "--replace-passkeys"];
+    desktop.does(&[&prf, &at_home[..]].concat(), &[]);
+    let list = desktop.does(&["passkeys", "list"], &[]);
+    assert_eq!((&list["mode"], list["passkeys"].as_array().unwrap().len()), (&json!("keeper+prf"), 1));
+    desktop.does(&[&["verify", "--method", "passkey"], &at_home[..]].concat(), &[]);
 }

@@ -8,11 +8,16 @@ use serde_json::Value;
 
 /// Runs the demo and gives its one object.
 fn demo(arguments: &[&str]) -> Value {
+    demo_with_stderr(arguments).0
+}
+
+/// And what it said beside that.
+fn demo_with_stderr(arguments: &[&str]) -> (Value, String) {
     let done = halfkey(&[&["demo", "--json"], arguments].concat()).output().unwrap();
     let out = String::from_utf8(done.stdout).unwrap();
     assert_eq!(done.status.code(), Some(0), "{out} {}", String::from_utf8_lossy(&done.stderr));
     // Trailing text, or a second object, would be refused here.
-    serde_json::from_str(&out).unwrap()
+    (serde_json::from_str(&out).unwrap(), String::from_utf8(done.stderr).unwrap())
 }
 
 /// The object's fields are those that the README promises, and both signatures are good.
@@ -108,4 +113,14 @@ fn the_demo_holds_and_says_so_in_one_object() {
 fn the_demo_shows_that_a_revoked_device_is_refused() {
     let shown = demo(&["--revoke-old-device"]);
     judge_again(&shown, &["recover on a new device", "old device refused"]);
+}
+
+#[test]
+fn the_demo_by_passkey_holds_and_says_what_is_insecure_in_it() {
+    let (shown, said) = demo_with_stderr(&["--method", "passkey"]);
+    let steps = ["create wallet", "back up with a passkey", "try without the passkey", "recover on a new device"];
+    judge_again(&shown, &steps);
+    for word in ["INSECURE", "insecure-dev"] {
+        assert!(said.contains(word), "{said}");
+    }
 }

@@ -8,14 +8,14 @@ mod stage;
 
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use halfkey_api::{
     chain::{Addresses, Ed25519Key},
     message::OldDevices,
     signing::{Eip1559Transfer, Payload, Signed, SolanaTransfer},
 };
 use halfkey_client::{
-    BackupMethod, Error as Sdk, Halfkey, Password, PasswordKind, Recovering, RecoveryMethod, SignOutcome,
+    BackupMethod, Error as Sdk, Halfkey, PasskeyBackup, Password, PasswordKind, Recovering, RecoveryMethod, SignOutcome,
 };
 use k256::ecdsa::{RecoveryId, Signature, VerifyingKey};
 use serde_json::{Value, json};
@@ -30,17 +30,29 @@ use crate::{
 
 /// Shows the whole life of a wallet against a server and two keepers that it starts itself
 ///
-/// Creates a wallet on both curves, backs it up with a password, wipes the device, recovers on a new one, signs an
-/// Ethereum and a Solana transaction with the recovered shares, and has both signatures judged by a library that had
+/// Creates a wallet on both curves, backs it up with a password (or a passkey), wipes the device, recovers on a new one,
+/// signs an Ethereum and a Solana transaction with the recovered shares, and has both signatures judged by a library that had
 /// no part in making them. Everything lies in a temporary folder and is gone afterwards. Not for real funds.
 #[derive(Args)]
 pub struct DemoArgs {
     /// Print exactly one JSON object on standard output
     #[arg(long)]
     json: bool,
+    /// What holds the key to the backup
+    #[arg(long, value_enum, default_value = "password")]
+    method: MethodName,
     /// Revoke the old device in the recovery, and show that it can do nothing any more
     #[arg(long)]
     revoke_old_device: bool,
+}
+
+/// Backup methods of the demo.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MethodName {
+    /// A password, at the guess-limited door
+    Password,
+    /// A passkey, released by the keeper: INSECURE here, a software passkey and a keeper without an enclave
+    Passkey,
 }
 
 const PASSWORD: &str = "seven otters juggle amber lanterns";
@@ -60,18 +72,23 @@ pub async fn run(args: DemoArgs) -> u8 {
 
 async fn demo(args: &DemoArgs, output: &Output) -> Result<()> {
     let mut report = Report::new(output.clone());
-    report.banner();
+    report.banner(args.method);
 
-    let stage = report.step("start server and keepers", Stage::start()).await?;
+    let stage = report.step("start server and keepers", Stage::start(args.method)).await?;
     let client = stage.new_client().await?;
     let phone = stage.device("old phone", &client, output)?;
 
     let before = report.step("create wallet", async { Ok(phone.halfkey.create_wallet().await?) }).await?;
     report.addresses("addresses", &before);
 
-    let backup = BackupMethod::Password { password: Password::new(PASSWORD), kind: PasswordKind::Password };
-    let backup =
-        report.step("back up with a password", async { Ok(phone.halfkey.backup_wallet(backup).await?) }).await?;
+    let (title, backup) = match args.method {
+        MethodName::Password => {
+            let (password, kind) = (Password::new(PASSWORD), PasswordKind::Password);
+            ("back up with a password", BackupMethod::Password { password, kind })
+        }
+        MethodName::Passkey => ("back up with a passkey", BackupMethod::Passkey(PasskeyBackup::default())),
+    };
+    let backup = report.step(title, async { Ok(phone.halfkey.backup_wallet(backup).await?) }).await?;
     ensure(phone.halfkey.is_wallet_backed_up().await?, "the server does not call the wallet backed up")?;
     report.note(&format!("backup {} proven on {} curves", backup.backup_id, backup.share_ids.len()));
 
@@ -85,10 +102,21 @@ async fn demo(args: &DemoArgs, output: &Output) -> Result<()> {
     let new = stage.device("new phone", &client, output)?;
     let old_devices = if args.revoke_old_device { OldDevices::Revoke } else { OldDevices::Keep };
 
-    let wrong = report.step("try a wrong password", wrong_password(&new.halfkey, old_devices)).await?;
-    report.note(&format!("refused, {wrong} guesses left"));
+    match args.method {
+        MethodName::Password => {
+            let wrong = report.step("try a wrong password", wrong_password(&new.halfkey, old_devices)).await?;
+            report.note(&format!("refused, {wrong} guesses left"));
+        }
+        MethodName::Passkey => {
+            let stranger = stage.strangers_device(&client, output)?;
+            report.step("try without the passkey", no_passkey(&stranger.halfkey, old_devices)).await?;
+            report.note("refused: no passkey, no key");
+            stranger.wipe()?;
+        }
+    }
 
-    let after = report.step("recover on a new device", recover(&new.halfkey, old_devices, &before)).await?;
+    let recovering = recover(&new.halfkey, args.method, old_devices, &before);
+    let after = report.step("recover on a new device", recovering).await?;
     report.addresses("addresses", &after);
     ensure(before == after, "the recovered addresses differ")?;
 
@@ -114,9 +142,26 @@ async fn wrong_password(halfkey: &Halfkey, old_devices: OldDevices) -> Result<u3
     }
 }
 
-async fn recover(halfkey: &Halfkey, old_devices: OldDevices, expected: &Addresses) -> Result<Addresses> {
-    let guess = RecoveryMethod::Password(Password::new(PASSWORD));
-    match halfkey.recover_wallet(guess, old_devices, Some(expected.clone())).await? {
+/// Somebody with the session of the user, and without the passkey.
+async fn no_passkey(halfkey: &Halfkey, old_devices: OldDevices) -> Result<()> {
+    match halfkey.recover_wallet(RecoveryMethod::Passkey, old_devices, None).await {
+        Err(Sdk::NoPasskey { .. }) => Ok(()),
+        Err(other) => Err(other.into()),
+        Ok(_) => Err(Error::Failed("a wallet was recovered without its passkey".to_owned())),
+    }
+}
+
+async fn recover(
+    halfkey: &Halfkey,
+    method: MethodName,
+    old_devices: OldDevices,
+    expected: &Addresses,
+) -> Result<Addresses> {
+    let method = match method {
+        MethodName::Password => RecoveryMethod::Password(Password::new(PASSWORD)),
+        MethodName::Passkey => RecoveryMethod::Passkey,
+    };
+    match halfkey.recover_wallet(method, old_devices, Some(expected.clone())).await? {
         Recovering::Recovered(recovered) => {
             recovered.fresh_backup?;
             Ok(recovered.addresses)

@@ -1,6 +1,7 @@
 //! `halfkey wallet …`: a real client against a running server.
 
 mod commands;
+mod passkeys;
 mod show;
 mod sign;
 
@@ -8,7 +9,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::{Args, Subcommand, ValueEnum};
 use halfkey_client::{
-    BackupMethod, Credentials, Halfkey, PasswordKind, RecoveryMethod,
+    BackupMethod, Builder, Credentials, Halfkey, PasskeyBackup, PasskeyChange, PasskeyMode, PasswordKind, PlatformEnv,
+    RecoveryMethod,
     host::{Clock, Dismissed, Prompt},
 };
 use halfkey_envelope::{entropy::OsEntropy, wallet::Method};
@@ -41,6 +43,8 @@ pub struct WalletArgs {
     /// The user's name for this device
     #[arg(long, global = true, default_value = "command line", value_name = "TEXT")]
     device_name: String,
+    #[command(flatten)]
+    passkey: passkeys::PasskeyArgs,
     #[command(subcommand)]
     command: WalletCommand,
 }
@@ -66,6 +70,17 @@ enum WalletCommand {
         /// Write a new recovery code to this file descriptor instead of showing it and asking for it again
         #[arg(long, value_name = "N")]
         code_fd: Option<u32>,
+        /// What opens a passkey backup [default: as the backup before, else `keeper`]
+        #[arg(long, value_enum)]
+        passkey_mode: Option<ModeName>,
+        /// Make one new passkey and drop those of the backup before
+        #[arg(long)]
+        replace_passkeys: bool,
+    },
+    /// The passkeys of the backup: list, add, remove
+    Passkeys {
+        #[command(subcommand)]
+        command: passkeys::PasskeysCommand,
     },
     /// Back up under a new password; the old one opens nothing any more
     ChangePassword {
@@ -126,6 +141,43 @@ enum MethodName {
     Pin,
     /// A code that is shown once
     RecoveryCode,
+    /// A passkey, in the browser
+    Passkey,
+}
+
+/// What a passkey backup needs besides the passkey's signature.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ModeName {
+    /// The keeper, which verifies the passkey
+    Keeper,
+    /// A secret that the passkey itself computes; no keeper
+    Prf,
+    /// Both
+    #[value(name = "keeper+prf")]
+    KeeperAndPrf,
+}
+
+impl From<ModeName> for PasskeyMode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Keeper => Self::Keeper,
+            ModeName::Prf => Self::Prf,
+            ModeName::KeeperAndPrf => Self::KeeperAndPrf,
+        }
+    }
+}
+
+impl WalletCommand {
+    /// Whether the user's passkeys are asked for.
+    const fn uses_passkeys(&self) -> bool {
+        match self {
+            Self::Backup { method, .. } | Self::Verify { method } | Self::Recover { method, .. } => {
+                matches!(method, MethodName::Passkey)
+            }
+            Self::Passkeys { command } => !matches!(command, passkeys::PasskeysCommand::List),
+            _ => false,
+        }
+    }
 }
 
 /// What happens to other devices.
@@ -169,7 +221,7 @@ struct Session {
 }
 
 impl Session {
-    fn open(args: &WalletArgs, output: &Output, code_fd: Option<u32>) -> Result<Self> {
+    async fn open(args: &WalletArgs, output: &Output, code_fd: Option<u32>) -> Result<Self> {
         let folder = args.profile.clone().unwrap_or_else(Profile::default_folder);
         let profile = Profile::open(&folder)?;
         let (descriptor, credential) = profile.trusted()?;
@@ -180,7 +232,11 @@ impl Session {
         };
         let (keys, blobs) = profile.stores(passphrase)?;
         let deployment = halfkey_client::Deployment::from_json(&descriptor)?;
-        let halfkey = Halfkey::builder(deployment, Credentials::token(credential.as_str()))
+        let sheet = match args.command.uses_passkeys() {
+            true => Some(args.passkey.sheet(&deployment).await?),
+            false => None,
+        };
+        let mut builder = Halfkey::builder(deployment, Credentials::token(credential.as_str()))
             .share_store(Arc::new(keys), Arc::new(blobs))
             .transport(Arc::new(HttpTransport::new()?))
             .clock(Arc::new(SystemClock))
@@ -188,8 +244,20 @@ impl Session {
             .prompt(Arc::new(CodePrompt { output: output.clone(), code_fd }))
             .on_progress(output.progress())
             .device_name(args.device_name.as_str())
-            .build()?;
+            .platform(platform_with_passkeys());
+        if let Some(sheet) = &sheet {
+            builder = builder.passkeys(Arc::clone(&sheet.passkeys));
+        }
+        let halfkey = accepting(builder, args.passkey.danger_insecure_evidence)?.build()?;
+        if let Some(sheet) = sheet {
+            halfkey.configure_passkey_storage(sheet.config)?;
+        }
         Ok(Self { halfkey, secrets, _profile: profile })
+    }
+
+    fn passkey_backup(mode: Option<ModeName>, replace: bool) -> BackupMethod {
+        let change = if replace { PasskeyChange::Replace } else { PasskeyChange::Keep };
+        BackupMethod::Passkey(PasskeyBackup { mode: mode.map(Into::into), change })
     }
 
     fn backup_method(&mut self, name: MethodName) -> Result<BackupMethod> {
@@ -197,14 +265,19 @@ impl Session {
             MethodName::Password => PasswordKind::Password,
             MethodName::Pin => PasswordKind::Pin,
             MethodName::RecoveryCode => return Ok(BackupMethod::RecoveryCode),
+            MethodName::Passkey => return Ok(Self::passkey_backup(None, false)),
         };
         let password = self.secrets.read_new(name.new_secret())?.into();
         Ok(BackupMethod::Password { password, kind })
     }
 
     fn recovery_method(&mut self, name: MethodName) -> Result<RecoveryMethod> {
+        if name == MethodName::Passkey {
+            return Ok(RecoveryMethod::Passkey);
+        }
         let secret = self.secrets.read(name.secret())?;
         Ok(match name {
+            MethodName::Passkey => RecoveryMethod::Passkey,
             MethodName::Password | MethodName::Pin => RecoveryMethod::Password(secret.into()),
             MethodName::RecoveryCode => RecoveryMethod::RecoveryCode(secret.into()),
         })
@@ -214,7 +287,7 @@ impl Session {
 impl MethodName {
     const fn secret(self) -> &'static str {
         match self {
-            Self::Password => "backup password",
+            Self::Password | Self::Passkey => "backup password",
             Self::Pin => "backup PIN",
             Self::RecoveryCode => "recovery code",
         }
@@ -225,6 +298,24 @@ impl MethodName {
             Self::Pin => "new backup PIN",
             _ => "new backup password",
         }
+    }
+}
+
+/// This platform, with passkeys: the browser makes and uses them.
+pub(crate) fn platform_with_passkeys() -> PlatformEnv {
+    let mut platform = PlatformEnv::default();
+    platform.overrides.push((Method::Passkey, true));
+    platform
+}
+
+/// The same builder, accepting a keeper that proves nothing if that was asked for and this program can.
+pub(crate) fn accepting(builder: Builder, insecure_evidence: bool) -> Result<Builder> {
+    #[cfg(feature = "danger-insecure-evidence")]
+    return Ok(builder.danger_accept_insecure_evidence(insecure_evidence));
+    #[cfg(not(feature = "danger-insecure-evidence"))]
+    match insecure_evidence {
+        true => Err(Error::Usage("this program accepts no keeper that proves nothing".to_owned())),
+        false => Ok(builder),
     }
 }
 

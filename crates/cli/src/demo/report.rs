@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use crate::{
     error::Result,
-    output::{self, Output},
+    output::{self, Output, to_stderr},
 };
+
+use super::MethodName;
 
 pub(super) struct Report {
     output: Output,
@@ -21,9 +23,18 @@ impl Report {
         Self { output, steps: Vec::new(), started: super::now() }
     }
 
-    pub(super) fn banner(&self) {
+    pub(super) fn banner(&self, method: MethodName) {
         self.output.say("Halfkey demo. Development settings: local keys in files, a keeper without an enclave, no");
         self.output.say("recovery delay. Nothing here is for real funds.\n");
+        if method == MethodName::Passkey {
+            // Also beside a JSON object: whoever sees the result must not take it for safe.
+            to_stderr(
+                "INSECURE: the passkey is a file, nobody is asked for a touch, and whoever runs the keeper of this",
+            );
+            to_stderr(
+                "demo could read the backup: it shows `insecure-dev` evidence, which every app refuses by default.\n",
+            );
+        }
     }
 
     /// Runs one step, shows that it held, and how long it took.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use halfkey_client::{Credentials, Deployment, Halfkey};
+use halfkey_client::{Credentials, Deployment, Halfkey, PasskeyConfig};
 use halfkey_envelope::entropy::OsEntropy;
 use serde_json::Value;
 use tokio::{
@@ -17,17 +17,22 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
+use super::MethodName;
 use crate::{
     error::{AtPath, Error, Result},
     output::Output,
+    passkey::danger_software_passkeys::DangerSoftwarePasskeys,
     profile::Profile,
     transport::HttpTransport,
-    wallet::SystemClock,
+    wallet::{SystemClock, accepting, platform_with_passkeys},
 };
 
 /// Starting is key generation, migrations and three processes.
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(20);
+/// Whose the demo's passkeys are: a page on this machine, as browsers allow it without a certificate.
+const RELYING_PARTY: &str = "localhost";
+const ORIGIN: &str = "http://localhost";
 
 pub(super) struct Stage {
     folder: tempfile::TempDir,
@@ -35,6 +40,7 @@ pub(super) struct Stage {
     address: String,
     descriptor: String,
     custodian_key: Zeroizing<String>,
+    method: MethodName,
 }
 
 /// One device: a profile folder and the SDK on it.
@@ -51,7 +57,7 @@ pub(super) struct Client {
 
 impl Stage {
     /// Starts `halfkey serve` (which starts the keepers), makes a custodian and the descriptor.
-    pub(super) async fn start() -> Result<Self> {
+    pub(super) async fn start(method: MethodName) -> Result<Self> {
         let folder =
             tempfile::Builder::new().prefix("halfkey-demo-").tempdir().at(Path::new("the temporary folder"))?;
         let data = folder.path().join("server");
@@ -76,13 +82,15 @@ impl Stage {
             &data_text,
             "--url",
             &format!("http://{address}"),
+            "--for-relying-party",
+            RELYING_PARTY,
             "--out",
             &file.display().to_string(),
             "--json",
         ])
         .await?;
         let descriptor = std::fs::read_to_string(&file).at(&file)?;
-        Ok(Self { folder, server, address, descriptor, custodian_key: Zeroizing::new(custodian_key) })
+        Ok(Self { folder, server, address, descriptor, custodian_key: Zeroizing::new(custodian_key), method })
     }
 
     /// What the app's backend does for a new user.
@@ -96,21 +104,39 @@ impl Stage {
         Ok(Client { api_key: Zeroizing::new(api_key.to_owned()) })
     }
 
-    /// A device with nothing on it.
+    /// A device of the user's with nothing on it; the user's passkeys are synchronised to it.
     pub(super) fn device(&self, name: &str, client: &Client, output: &Output) -> Result<Device> {
+        self.device_with(name, "passkeys", client, output)
+    }
+
+    /// A device that has the user's session and none of the user's passkeys.
+    pub(super) fn strangers_device(&self, client: &Client, output: &Output) -> Result<Device> {
+        self.device_with("stranger's phone", "no-passkeys", client, output)
+    }
+
+    fn device_with(&self, name: &str, passkeys: &str, client: &Client, output: &Output) -> Result<Device> {
         let folder = self.folder.path().join(name.replace(' ', "-"));
         let profile = Profile::open(&folder)?;
         profile.init(self.descriptor.as_bytes(), &client.api_key)?;
         let (keys, blobs) = profile.stores(Zeroizing::new(format!("passphrase of the {name}")))?;
-        let halfkey =
+        let mut builder =
             Halfkey::builder(Deployment::from_json(&self.descriptor)?, Credentials::token(client.api_key.as_str()))
                 .share_store(Arc::new(keys), Arc::new(blobs))
                 .transport(Arc::new(HttpTransport::new()?))
                 .clock(Arc::new(SystemClock))
                 .entropy(Box::new(OsEntropy))
                 .on_progress(output.progress())
-                .device_name(name)
-                .build()?;
+                .device_name(name);
+        if self.method == MethodName::Passkey {
+            let folder = self.folder.path().join(passkeys);
+            let sheet = DangerSoftwarePasskeys::open(&folder, ORIGIN, false, true)?;
+            builder = builder.passkeys(Arc::new(sheet)).platform(platform_with_passkeys());
+            builder = accepting(builder, true)?;
+        }
+        let halfkey = builder.build()?;
+        if self.method == MethodName::Passkey {
+            halfkey.configure_passkey_storage(PasskeyConfig::new(RELYING_PARTY, [ORIGIN]))?;
+        }
         Ok(Device { halfkey, folder, profile })
     }
 

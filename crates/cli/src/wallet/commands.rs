@@ -4,7 +4,9 @@ use halfkey_api::message::OldDevices;
 use halfkey_client::{Cancelled, Error as Sdk, Recovering, Resumed};
 use serde_json::json;
 
-use super::{MethodName, OldDevicesName, Session, WalletArgs, WalletCommand, parse_id, parse_method, show, sign};
+use super::{
+    MethodName, OldDevicesName, Session, WalletArgs, WalletCommand, parse_id, parse_method, passkeys, show, sign,
+};
 use crate::{
     error::{AtPath, Error, Result},
     output::{self, Output},
@@ -20,13 +22,22 @@ pub(super) async fn run(args: WalletArgs, output: &Output) -> Result<()> {
         WalletCommand::Backup { code_fd, .. } => *code_fd,
         _ => None,
     };
-    let mut session = Session::open(&args, output, code_fd)?;
+    let mut session = Session::open(&args, output, code_fd).await?;
     let session = &mut session;
     match args.command {
         WalletCommand::Init { .. } => Ok(()),
         WalletCommand::Create => create(session, output).await,
         WalletCommand::Status => show::status(session, output).await,
-        WalletCommand::Backup { method, .. } => backup(session, method, output).await,
+        WalletCommand::Backup { method: MethodName::Passkey, passkey_mode, replace_passkeys, .. } => {
+            let backup = Session::passkey_backup(passkey_mode, replace_passkeys);
+            show::backup(&session.halfkey.backup_wallet(backup).await?, output);
+            Ok(())
+        }
+        WalletCommand::Backup { passkey_mode: None, replace_passkeys: false, method, .. } => {
+            backup(session, method, output).await
+        }
+        WalletCommand::Backup { .. } => Err(Error::Usage("only a passkey backup has a passkey mode".to_owned())),
+        WalletCommand::Passkeys { command } => passkeys::run(session, command, output).await,
         WalletCommand::ChangePassword { method } => change_password(session, method, output).await,
         WalletCommand::Verify { method } => verify(session, method, output).await,
         WalletCommand::Recover { method, old_devices, expect_ethereum } => {

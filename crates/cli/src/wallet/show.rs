@@ -56,6 +56,9 @@ fn method_lines(method: &MethodStatus) -> Vec<String> {
     let curve_line = |curve: &halfkey_api::message::CurveStatus| {
         format!("    {:<10} {}{}", curve.curve.as_str(), curve.status, if curve.proven { ", proven" } else { "" })
     };
+    if method.asserted_device_bound {
+        lines.push("    DEVICE-BOUND: its key is on one device only, and this does not count as backed up".to_owned());
+    }
     lines.extend(method.curves.iter().map(curve_line));
     lines
 }
@@ -81,15 +84,23 @@ pub(super) fn recovery_line(recovery: &Recovery) -> String {
     )
 }
 
+/// What a passkey without a copy elsewhere means.
+pub(super) const DEVICE_BOUND: &str =
+    "This passkey is on one device only: if that device is lost, so is this backup. Add another passkey or method.";
+
 pub(super) fn backup(backup: &Backup, output: &Output) {
-    let line = format!("Backed up with {}: proven on every curve ({}).", backup.method, backup.backup_id);
-    output.result(&[line], &backup_value(backup));
+    let mut lines = vec![format!("Backed up with {}: proven on every curve ({}).", backup.method, backup.backup_id)];
+    if backup.device_bound {
+        lines.push(DEVICE_BOUND.to_owned());
+    }
+    output.result(&lines, &backup_value(backup));
 }
 
 fn backup_value(backup: &Backup) -> serde_json::Value {
     json!({
         "method": backup.method, "backupId": backup.backup_id, "shareIds": backup.share_ids,
         "cipherText": hex::encode(&backup.cipher_text), "committedAt": backup.committed_at,
+        "deviceBound": backup.device_bound,
     })
 }
 
