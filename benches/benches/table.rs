@@ -11,6 +11,7 @@ use halfkey_benches::{
     deployment::{self, Deployment, cpu_ms},
     door::Door,
     floor::Floor,
+    passkey::Passkeys,
     table::{self, Row},
 };
 use halfkey_client::{BackupMethod, OldDevices, Password, PasswordKind, RecoveryMethod};
@@ -34,6 +35,8 @@ struct Runs {
     envelope: Vec<Meter>,
     recover: Vec<Meter>,
     guess: Vec<Meter>,
+    passkey_floor: Vec<f64>,
+    release: Vec<Meter>,
 }
 
 fn main() -> ExitCode {
@@ -52,7 +55,10 @@ fn main() -> ExitCode {
         "Floor, one plain signature and its verification: secp256k1 (k256) {ecdsa:.4} ms, Ed25519 (ed25519-dalek)"
     );
     println!("{eddsa:.4} ms; for both curves their sum.\n");
+    println!("A passkey release is compared with one ES256 verification, one HPKE open and one HPKE seal.\n");
     table::print(&rows);
+    let release = rows.iter().find(|row| row.name.starts_with("passkey release"));
+    release.iter().for_each(|row| println!("\nPasskey releases per second per core: {:.0}.", 1e3 / row.ms()));
     println!("\nWhere it goes:\n");
     rows.iter().filter(|row| row.runs.first().is_some_and(|run| run.steps().len() > 1)).for_each(table::print_steps);
     let missed = rows.iter().any(Row::misses);
@@ -74,6 +80,9 @@ fn round(runs: &mut Runs, world: &mut World, door: &Door) {
     let backup = lightly(runs, world, &pairs);
     runs.recover.extend(metered(1, |meter| drop(world.recover(&backup, meter))));
     runs.guess.extend(door.guesses());
+    let passkeys = Passkeys::default();
+    runs.passkey_floor.extend((0..FLOORS).map(|_| passkeys.floor()));
+    runs.release.extend((0..FLOORS).map(|_| passkeys.release()));
 }
 
 fn lightly(runs: &mut Runs, world: &mut World, pairs: &[Pair]) -> Backup {
@@ -112,6 +121,7 @@ fn rows(runs: Runs, ecdsa: f64, eddsa: f64) -> Vec<Row> {
         row("recovery, both curves: reshare, rekey, test signatures", both, None, runs.recover),
         row("loading a stored secp256k1 signing half", ecdsa, None, runs.load),
         row("one password guess at the keeper", eddsa, None, runs.guess),
+        row("passkey release at the keeper", median(runs.passkey_floor), Some(4.0), runs.release),
     ]
 }
 

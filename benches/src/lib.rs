@@ -9,4 +9,5 @@ pub mod clock;
 pub mod deployment;
 pub mod door;
 pub mod floor;
+pub mod passkey;
 pub mod table;
