@@ -54,7 +54,13 @@ pub fn print(rows: &[Row]) {
             row.target.map_or_else(|| "-".to_owned(), |target| format!("≤ {target} {}", verdict(row.misses())));
         let parties = ["device", "server", "custodian"].map(|party| row.of(party)).join(" | ");
         let keeper = if row.of("keeper") == "-" { row.of("guesskeeper") } else { row.of("keeper") };
-        println!("| {} | {} | {:.3} | {:.1} | {target} | {parties} | {keeper} |", row.name, row.runs.len(), row.ms(), row.ratio());
+        println!(
+            "| {} | {} | {:.3} | {:.1} | {target} | {parties} | {keeper} |",
+            row.name,
+            row.runs.len(),
+            row.ms(),
+            row.ratio()
+        );
     }
 }
 
