@@ -58,8 +58,7 @@ impl TpmKeeper {
     /// When one of the steps fails.
     pub fn start() -> io::Result<Self> {
         let (machine, folder) = (Swtpm::start()?, tempfile::Builder::new().prefix("halfkey-tpm-keeper-").tempdir()?);
-        let mut keeper =
-            Self { machine, folder, running: None, operator: String::new(), digest: String::new() };
+        let mut keeper = Self { machine, folder, running: None, operator: String::new(), digest: String::new() };
         write_key(&keeper.folder.path().join("operator.pem"), 1)?;
         write_key(&keeper.folder.path().join("signer.pem"), 11)?;
         let (tpm, pcrs) = (keeper.machine.address(), pcrs());

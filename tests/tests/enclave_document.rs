@@ -138,8 +138,7 @@ fn the_commands_of_the_enclave_document_work_in_their_order() {
             }
             "descriptor" => {
                 let place = format!("{filled} --data {}", deployment.data().display());
-                let production =
-                    format!("{place} --profile production --danger-local-kms --danger-single-shred-store");
+                let production = format!("{place} --profile production --danger-local-kms --danger-single-shred-store");
                 let refused = succeed(&mut first.command(&production)).unwrap_err().to_string();
                 assert!(refused.contains("on 1 machine only"), "started before the second joined: {refused}");
                 let (mut child, stdin, again) = running.take().unwrap();
@@ -173,8 +172,23 @@ fn the_commands_of_the_enclave_document_work_in_their_order() {
         done.push(verb.to_owned());
     }
     let expected = [
-        "public-key", "public-key", "enrol", "vouch", "measure", "approve", "seal", "--data", "join", "accept", "admit",
-        "archive", "genesis", "descriptor", "evidence", "accept", "renew",
+        "public-key",
+        "public-key",
+        "enrol",
+        "vouch",
+        "measure",
+        "approve",
+        "seal",
+        "--data",
+        "join",
+        "accept",
+        "admit",
+        "archive",
+        "genesis",
+        "descriptor",
+        "evidence",
+        "accept",
+        "renew",
     ];
     assert_eq!(done, expected, "the document's walk has changed");
 

@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     call::Call,
-    ceremony::{self, Session, part, peer},
+    ceremony::{Renewal, Session, part, peer},
     command::{Backup, BackupMethod, PasswordKind},
     device::{self, Device, KnownBackup, Underway},
     door::Door,
@@ -246,12 +246,13 @@ fn context(
     party: &SigningParty,
 ) -> Reshare {
     let op = halfkey_protocol::Op::Backup;
-    let mut context = ceremony::context(port, op, device.client, &device.key, pair.curve, pair.wallet_id);
-    context.old_pair = Some(pair.from_pair_id);
-    context.new_pair = Some(pair.pair_id);
-    context.generation = begun.generation;
-    context.server_nonce = begun.nonce.0;
-    Reshare { ceremony: context, old: *party.public() }
+    let renewal = Renewal {
+        from: pair.from_pair_id,
+        to: pair.pair_id,
+        generation: begun.generation,
+        server_nonce: begun.nonce.0,
+    };
+    Reshare { ceremony: renewal.context(port, op, device, pair.curve, pair.wallet_id), old: *party.public() }
 }
 
 fn header(port: &Port, device: &Device, begun: &BackupBegun, method: Method, reshared: &[Reshared]) -> Result<Header> {

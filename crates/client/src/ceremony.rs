@@ -19,7 +19,7 @@ use minicbor::bytes::{ByteArray, ByteVec};
 
 use crate::{
     call::Call,
-    device::Ahead,
+    device::{Ahead, Device},
     error::{Error, Result},
     port::Port,
 };
@@ -164,6 +164,34 @@ pub(crate) fn context(
         device: PartyKeys { identity: key.public(), hpke: None },
         server: deployment.server(),
         custodian: resharing.then(|| deployment.custodian()),
+    }
+}
+
+/// What a ceremony renews: the pair it comes from and the one it makes, under the server's nonce.
+pub(crate) struct Renewal {
+    pub(crate) from: PairId,
+    pub(crate) to: PairId,
+    pub(crate) generation: u64,
+    pub(crate) server_nonce: [u8; 32],
+}
+
+impl Renewal {
+    /// The context of the ceremony that does it.
+    pub(crate) fn context(
+        &self,
+        port: &Port,
+        op: halfkey_protocol::Op,
+        device: &Device,
+        curve: Curve,
+        wallet: WalletId,
+    ) -> Ceremony {
+        Ceremony {
+            old_pair: Some(self.from),
+            new_pair: Some(self.to),
+            generation: self.generation,
+            server_nonce: self.server_nonce,
+            ..context(port, op, device.client, &device.key, curve, wallet)
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use halfkey_protocol::DeviceKey;
 
 use crate::{
     call::Call,
-    ceremony::{self, Session},
+    ceremony::{Renewal, Session},
     command::Resumed,
     device::{self, Device, Share, Underway},
     error::{Error, Result, StorageReason},
@@ -83,11 +83,9 @@ pub(crate) async fn heal_one(port: &Port, device: &Device, share: &Share) -> Res
     port.part_done();
 
     let op = halfkey_protocol::Op::Heal;
-    let mut context = ceremony::context(port, op, device.client, &device.key, share.curve, share.wallet);
-    context.old_pair = Some(share.pair);
-    context.new_pair = Some(begun.pair_id);
-    context.generation = begun.generation;
-    context.server_nonce = begun.nonce.0;
+    let renewal =
+        Renewal { from: share.pair, to: begun.pair_id, generation: begun.generation, server_nonce: begun.nonce.0 };
+    let context = renewal.context(port, op, device, share.curve, share.wallet);
     let one_time = SecretKey::generate(&mut port.entropy());
     let deal = Deal { context, old: *party.public(), half: party.share(), one_time };
     let mut healing = device.with_shares(Vec::new());

@@ -23,7 +23,7 @@ use halfkey_protocol::{Ceremony, DeviceKey, Signs, proof::Purpose};
 use crate::{
     backup,
     call::Call,
-    ceremony::{self, Session},
+    ceremony::{Renewal, Session},
     command::{Backup, Cancelled, Identity, Recovered, Recovering, RecoveryMethod},
     create,
     device::{self, Device, Underway},
@@ -356,10 +356,11 @@ async fn reshare(port: &Port, device: &Device, recovery: &Recovery, opened: &Ope
 
 fn context(port: &Port, device: &Device, recovery: &Recovery, pair: &PendingRecoveryPair) -> Result<Ceremony> {
     let op = halfkey_protocol::Op::Recover;
-    let mut context = ceremony::context(port, op, device.client, &device.key, pair.curve, pair.wallet_id);
-    context.old_pair = Some(pair.from_pair_id);
-    context.new_pair = Some(pair.pair_id);
-    context.generation = pair.generation;
-    context.server_nonce = server_nonce(recovery)?;
-    Ok(context)
+    let renewal = Renewal {
+        from: pair.from_pair_id,
+        to: pair.pair_id,
+        generation: pair.generation,
+        server_nonce: server_nonce(recovery)?,
+    };
+    Ok(renewal.context(port, op, device, pair.curve, pair.wallet_id))
 }

@@ -72,9 +72,9 @@ impl Part {
         if bytes.len() > MAX_PART {
             return Err(Error::Malformed);
         }
-        let probe: Probe = minicbor::decode(bytes).map_err(|_| Error::Malformed)?;
-        if probe.version != VERSION {
-            return Err(Error::UnknownVersion(probe.version));
+        let version = cbor::version(bytes).map_err(|_| Error::Malformed)?;
+        if version != VERSION {
+            return Err(Error::UnknownVersion(version));
         }
         let wire: Wire<'_> = cbor::from_slice(bytes).map_err(|_| Error::Malformed)?;
         if wire.part.len() != 32 || wire.count > MAX_PARTS || !(1..=wire.count).contains(&wire.index) {
@@ -117,13 +117,6 @@ pub fn join(parts: &[&Part]) -> Result<SealKey, Error> {
     key.copy_from_slice(&prk);
     zeroize::Zeroize::zeroize(prk.as_mut_slice());
     Ok(SealKey::from_bytes(key))
-}
-
-#[derive(Decode)]
-#[cbor(map)]
-struct Probe {
-    #[n(1)]
-    version: u16,
 }
 
 #[derive(Encode, Decode)]

@@ -43,6 +43,18 @@ pub fn from_slice<'b, T: Decode<'b, ()> + Encode<()>>(bytes: &'b [u8]) -> Result
     if rest.0.is_some_and(<[u8]>::is_empty) { Ok(value) } else { Err(Error::NotCanonical) }
 }
 
+/// The format's version, under key 1 of a map whose other keys may be unknown: asked before [`from_slice`], so that bytes
+/// of a newer version are told from damaged ones.
+pub fn version(bytes: &[u8]) -> Result<u16, Error> {
+    #[derive(Decode)]
+    #[cbor(map)]
+    struct Probe {
+        #[n(1)]
+        version: u16,
+    }
+    minicbor::decode(bytes).map(|Probe { version }| version).map_err(|_| Error::Malformed)
+}
+
 #[allow(clippy::expect_used, reason = "all writers are infallible and no `Encode` of the project returns an error")]
 fn encode_into<T: Encode<()> + ?Sized, W: Write>(value: &T, out: &mut W)
 where

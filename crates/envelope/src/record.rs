@@ -99,9 +99,9 @@ impl Record {
         if bytes.len() > MAX_RECORD {
             return Err(Error::TooLarge);
         }
-        let probe: Probe = minicbor::decode(bytes).map_err(|_| Error::Contents(cbor::Error::Malformed))?;
-        if probe.version != VERSION {
-            return Err(Error::UnknownVersion(probe.version));
+        let version = cbor::version(bytes).map_err(Error::Contents)?;
+        if version != VERSION {
+            return Err(Error::UnknownVersion(version));
         }
         let wire: Wire<'_> = cbor::from_slice(bytes).map_err(Error::Contents)?;
         check_curves(wire.curves.iter().map(|entry| entry.curve))?;
@@ -119,13 +119,6 @@ impl Record {
             curves: wire.curves,
         })
     }
-}
-
-#[derive(Decode)]
-#[cbor(map)]
-struct Probe {
-    #[n(1)]
-    version: u16,
 }
 
 /// Borrows the file key: no copy is made that is not wiped.

@@ -9,6 +9,7 @@ use halfkey_api::{
 };
 use halfkey_envelope::{
     door::{Refusal, Reply, Request, Standing, State, Status},
+    frame::MAX_FRAME,
     hpke::PublicKey,
     id::{BackupId, ClientId},
     wallet::Method,
@@ -18,6 +19,7 @@ use halfkey_protocol::lifecycle::{PairState, may_recover};
 use crate::{
     app::Inner,
     backup,
+    config::Rate,
     error::Error,
     fault::Fault,
     http::{
@@ -29,7 +31,6 @@ use crate::{
     store::{Backup, Device, Error as StoreError},
 };
 
-const MAX_FRAME: usize = 16 * 1024;
 const RETRY_AFTER_MS: u64 = 2_000;
 /// How many registrations one sweep closes.
 const DOORS_AT_ONCE: u64 = 200;
@@ -44,7 +45,8 @@ pub(crate) async fn relay(
     call: SignedByAnyKey<body::LargeJson<DoorRequest>>,
 ) -> Result<DoorAnswer, Fault> {
     let SignedByAnyKey { caller, key, device, body: body::LargeJson(DoorRequest { within, frame }) } = call;
-    limit(app, &caller).await?;
+    let limits = &app.config.limits;
+    limit(app, &caller, "door", [limits.door_client, limits.door_address, limits.door_deployment]).await?;
     if frame.0.len() > MAX_FRAME {
         return Err(Fault::field("frame", "at most 16 KiB"));
     }
@@ -110,13 +112,14 @@ pub(crate) async fn admit(
     Ok(allowed)
 }
 
-async fn limit(app: &Inner, caller: &AsClient) -> Result<(), Fault> {
-    let limits = &app.config.limits;
-    app.limit(&format!("door:{}", caller.client), limits.door_client, caller.now_ms).await?;
-    if let Some(address) = caller.address {
-        app.limit(&format!("door-address:{address}"), limits.door_address, caller.now_ms).await?;
+/// Counts a message of `caller` to the door `name` against the rates of its client, its address and the deployment.
+pub(crate) async fn limit(app: &Inner, caller: &AsClient, name: &str, rates: [Rate; 3]) -> Result<(), Fault> {
+    let [client, address, deployment] = rates;
+    app.limit(&format!("{name}:{}", caller.client), client, caller.now_ms).await?;
+    if let Some(from) = caller.address {
+        app.limit(&format!("{name}-address:{from}"), address, caller.now_ms).await?;
     }
-    app.limit("door", limits.door_deployment, caller.now_ms).await
+    app.limit(name, deployment, caller.now_ms).await
 }
 
 /// Writes the notice of wrong guesses and of a lock-out, for the custodian and the log.

@@ -143,11 +143,11 @@ enum Wait {
 }
 
 impl Wait {
-    const fn life_ms(self) -> u64 {
-        match self {
+    const fn deadline_ms(self, now_ms: u64) -> u64 {
+        now_ms.saturating_add(match self {
             Self::Step => KEPT_LIFE_MS,
             Self::Ahead => AHEAD_LIFE_MS,
-        }
+        })
     }
 }
 
@@ -218,7 +218,7 @@ impl Kept {
         if state.len() > MAX_KEPT {
             return Err(Error::Corrupt("a kept state that is too long"));
         }
-        let deadline_ms = now_ms.saturating_add(wait.life_ms());
+        let deadline_ms = wait.deadline_ms(now_ms);
         let resume = Resume(random::<32>(entropy));
         let sealed = seal::seal(&self.seal_key(&resume), MAGIC, &header(row, deadline_ms), state, entropy);
         let mut tries = 0;
@@ -254,7 +254,7 @@ impl Kept {
         .bind(row.slot.clone())
         .bind(row.generation)
         .bind(&row.transcript)
-        .bind(now_ms.saturating_add(wait.life_ms()))
+        .bind(wait.deadline_ms(now_ms))
         .bind(sealed)
         .execute(&mut tx)
         .await?;

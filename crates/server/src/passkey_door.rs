@@ -16,10 +16,7 @@ use crate::{
     door,
     error::Error,
     fault::Fault,
-    http::{
-        auth::{AsClient, SignedByAnyKey},
-        body,
-    },
+    http::{auth::SignedByAnyKey, body},
     link::Link,
 };
 
@@ -33,7 +30,9 @@ pub(crate) async fn relay(
     call: SignedByAnyKey<body::LargeJson<PasskeyDoorRequest>>,
 ) -> Result<DoorAnswer, Fault> {
     let SignedByAnyKey { caller, key, device, body: body::LargeJson(PasskeyDoorRequest { within, frame }) } = call;
-    limit(app, &caller).await?;
+    let limits = &app.config.limits;
+    let rates = [limits.passkey_client, limits.passkey_address, limits.passkey_deployment];
+    door::limit(app, &caller, "passkey-door", rates).await?;
     if frame.0.len() > MAX_MESSAGE {
         return Err(Fault::field("frame", "at most 16 KiB"));
     }
@@ -58,15 +57,6 @@ pub(crate) async fn relay(
     }
     let answer = app.ask_keeper(&frame.0).await?;
     Ok(DoorAnswer { frame: Base64(answer) })
-}
-
-async fn limit(app: &Inner, caller: &AsClient) -> Result<(), Fault> {
-    let limits = &app.config.limits;
-    app.limit(&format!("passkey-door:{}", caller.client), limits.passkey_client, caller.now_ms).await?;
-    if let Some(address) = caller.address {
-        app.limit(&format!("passkey-door-address:{address}"), limits.passkey_address, caller.now_ms).await?;
-    }
-    app.limit("passkey-door", limits.passkey_deployment, caller.now_ms).await
 }
 
 /// Who the keeper behind `link` says it is: its current long-term key.

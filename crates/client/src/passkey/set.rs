@@ -94,13 +94,6 @@ struct InsideWire<'a> {
     set: PasskeySet,
 }
 
-#[derive(Decode)]
-#[cbor(map)]
-struct Probe {
-    #[n(1)]
-    version: u16,
-}
-
 /// Why the contents of a stanza cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unusable {
@@ -113,8 +106,7 @@ pub(crate) fn to_inside(record: &[u8], set: &PasskeySet) -> Zeroizing<Vec<u8>> {
 }
 
 pub(crate) fn from_inside(bytes: &[u8]) -> Result<(Zeroizing<Vec<u8>>, PasskeySet), Unusable> {
-    let probe: Probe = minicbor::decode(bytes).map_err(|_| Unusable::Malformed)?;
-    if probe.version != VERSION {
+    if cbor::version(bytes).map_err(|_| Unusable::Malformed)? != VERSION {
         return Err(Unusable::NewerVersion);
     }
     let wire: InsideWire<'_> = cbor::from_slice(bytes).map_err(|_| Unusable::Malformed)?;

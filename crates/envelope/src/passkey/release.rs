@@ -131,19 +131,12 @@ struct BodyWire {
     signature: Vec<u8>,
 }
 
-#[derive(Decode)]
-#[cbor(map)]
-struct Probe {
-    #[n(1)]
-    version: u16,
-}
-
 /// Opens a request on the keeper's side: what it says, and what seals its answer.
 pub fn open_request(secret: &SecretKey, key_id: KeyId, sealed: &[u8]) -> Result<(ReleaseBody, ReleaseAnswer), Error> {
     let (body, answer) = hpke::open_request(secret, INFO, &key_id.to_be_bytes(), sealed)?;
-    let probe: Probe = minicbor::decode(&body).map_err(|_| Error::Malformed)?;
-    if probe.version != VERSION {
-        return Err(Error::UnknownVersion(probe.version));
+    let version = cbor::version(&body).map_err(|_| Error::Malformed)?;
+    if version != VERSION {
+        return Err(Error::UnknownVersion(version));
     }
     let wire: BodyWire = cbor::from_slice(&body).map_err(|_| Error::Malformed)?;
     let assertion = Assertion {

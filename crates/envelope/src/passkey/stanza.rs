@@ -88,13 +88,6 @@ struct StanzaWire {
     record: ByteVec,
 }
 
-#[derive(Decode)]
-#[cbor(map)]
-struct Probe {
-    #[n(1)]
-    version: u16,
-}
-
 impl Header {
     fn to_bytes(&self) -> Vec<u8> {
         cbor::to_vec(&HeaderWire {
@@ -392,8 +385,8 @@ fn record_binding(header: &[u8], context: &Context) -> [u8; 32] {
 }
 
 fn probe(bytes: &[u8]) -> Result<(), Error> {
-    let probe: Probe = minicbor::decode(bytes).map_err(|_| Error::Malformed)?;
-    if probe.version == VERSION { Ok(()) } else { Err(Error::UnknownVersion(probe.version)) }
+    let version = cbor::version(bytes).map_err(|_| Error::Malformed)?;
+    if version == VERSION { Ok(()) } else { Err(Error::UnknownVersion(version)) }
 }
 
 /// A stanza taken apart, not opened. Its [`Header`] is not authenticated yet: it says how to open, and nothing more.
