@@ -82,7 +82,7 @@ fn approve(on: &Machine, by: &Machine, name: &str) -> String {
     digest
 }
 
-fn start(machine: &Machine, line: &str) -> (Child, impl Sized, Value) {
+fn start(machine: &Machine, line: &str) -> (Child, impl Sized + use<>, Value) {
     let (child, stdin, ready) = spawn_ready(machine.command(line).arg("--stop-on-stdin-close")).unwrap();
     (child, stdin, serde_json::from_str(&ready).unwrap())
 }

@@ -127,7 +127,7 @@ impl World {
         let details = Details {
             server_url: Some("http://halfkey.test".into()),
             keeper: Some(passkey_keeper.pinned()),
-            evidence: with_evidence.then(|| keeper_policy()),
+            evidence: with_evidence.then(keeper_policy),
             relying_parties: vec![RELYING_PARTY.to_owned()],
             ..Details::default()
         };

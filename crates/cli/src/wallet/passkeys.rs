@@ -1,6 +1,6 @@
 //! Passkeys on the command line: where they come from, and the commands about them.
 
-use std::{path::PathBuf, sync::Arc, sync::Mutex, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use clap::{Args, Subcommand};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Session, show};
 use crate::{
     error::{Error, Result},
-    output::{Output, to_stderr},
+    output::{Output, time, to_stderr},
     passkey::{Bridge, danger_software_passkeys::DangerSoftwarePasskeys, lead_user},
 };
 
@@ -113,7 +113,7 @@ fn list(list: &PasskeyList, output: &Output) {
 fn line(passkey: &PasskeyInfo) -> String {
     let kept = if passkey.synced { "synchronised" } else { "on one device only" };
     let id = BASE64_URL_SAFE_NO_PAD.encode(&passkey.id);
-    format!("  {id}  {kept:<18}  made on {:?} {}", passkey.name, show::time(passkey.created_at))
+    format!("  {id}  {kept:<18}  made on {:?} {}", passkey.name, time(passkey.created_at))
 }
 
 fn value(passkey: &PasskeyInfo) -> Value {
