@@ -1,7 +1,15 @@
 //! The life of a wallet, simulated: see `halfkey_tests::sim`.
 //!
 //! `HALFKEY_SIM_SEED` replays one seed; with it, `HALFKEY_SIM_EVENTS` names the file that a failing run has written
-//! and replays its shrunk events. `HALFKEY_SIM_SCHEDULES` sets the number of schedules.
+//! and replays its shrunk events. The number of schedules:
+//!
+//! | ceremonies | slots | setting |
+//! |---|---|---|
+//! | arithmetic | in memory | `HALFKEY_SIM_SCHEDULES` |
+//! | arithmetic | the server's store on SQLite | `HALFKEY_SIM_STORE_SCHEDULES` |
+//! | `reshare`, envelopes, proofs; FROST, and secp256k1 without oblivious transfer | in memory | `HALFKEY_SIM_REAL_SCHEDULES`, each |
+//! | the same | the server's store on SQLite | a tenth of it |
+//! | all of it with DKLs23 | in memory | `HALFKEY_SIM_DKLS_SCHEDULES` |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::{
@@ -13,16 +21,26 @@ use std::{
 
 use halfkey_protocol::lifecycle::{Event, Pair, PairState, Refusal, RetireReason, Slot, apply, may_sign};
 use halfkey_tests::sim::{
-    Ed25519, Failure, Group, Rules, Secp256k1, Seen, Small, SqliteSlots, invariants, parse, replay, run, run_with,
-    violation,
+    Ceremonies, Dkls, Failure, Frost, OtFree, Real, Rules, Seen, Small, SqliteSlots, invariants, parse, replay, run,
+    run_with, violation,
 };
 
 /// How many schedules a normal run tries.
 const COUNT: u64 = 20_000;
+/// The same on files of the server's own store.
+const STORE_COUNT: u64 = 120;
+/// The same with the real protocol, on each curve.
+const REAL_COUNT: u64 = 300;
+/// Each costs three seconds.
+const DKLS_COUNT: u64 = 5;
 /// A seed says what it runs on: replaying needs nothing else.
 const SECP256K1: u64 = 1 << 40;
 const ED25519: u64 = 2 << 40;
 const STORE: u64 = 3 << 40;
+const DKLS: u64 = 4 << 40;
+const REAL_STORE: u64 = 5 << 40;
+/// When a simulated deployment begins, milliseconds since the epoch.
+const START_MS: u64 = 1_763_800_000_000;
 
 #[test]
 fn simulation_in_memory() {
@@ -40,26 +58,56 @@ fn simulation_in_memory() {
     }
 }
 
+/// Every message is one of `halfkey-protocol`; key and signatures without oblivious transfer.
 #[test]
-fn simulation_on_secp256k1() {
-    many::<Secp256k1>(SECP256K1..SECP256K1 + 100);
+fn simulation_of_the_protocol_on_secp256k1() {
+    real::<Real<OtFree>>(SECP256K1);
 }
 
+/// Every message is one of `halfkey-protocol`.
 #[test]
-fn simulation_on_ed25519() {
-    many::<Ed25519>(ED25519..ED25519 + 100);
+fn simulation_of_the_protocol_on_ed25519() {
+    real::<Real<Frost>>(ED25519);
+}
+
+fn real<C: Ceremonies>(first: u64) {
+    let count = number("HALFKEY_SIM_REAL_SCHEDULES").unwrap_or(REAL_COUNT);
+    let seen = many::<C>(first..first + count);
+    println!("{count} schedules: {seen:?}");
+    assert!(seen.backups > count && seen.signing_pairs > count && seen.signatures > count, "{seen:?}");
+    assert!(seen.restores > count / 10 && seen.crashes > count / 10 && seen.wiped > count / 20, "{seen:?}");
+}
+
+/// The same with the ECDSA library: key generation, fresh oblivious transfer for each new pair, signatures.
+#[test]
+fn simulation_of_the_protocol_with_dkls23() {
+    let count = number("HALFKEY_SIM_DKLS_SCHEDULES").unwrap_or(DKLS_COUNT);
+    let seen = in_parallel(DKLS..DKLS + count, |seed| run_with::<Real<Dkls>>(seed, Rules::default(), None));
+    println!("{count} schedules: {seen:?}");
+    assert!(seen.signing_pairs > count && seen.signatures > count && seen.backups > count / 2, "{seen:?}");
+}
+
+/// Real messages, and the slots in the server's own store.
+#[test]
+fn simulation_of_the_protocol_on_the_real_store() {
+    let count = number("HALFKEY_SIM_REAL_SCHEDULES").unwrap_or(REAL_COUNT) / 10;
+    let seen = in_parallel(REAL_STORE..REAL_STORE + count, |seed| {
+        run_with::<Real<Frost>>(seed, Rules::default(), Some(Box::new(SqliteSlots::new(START_MS))))
+    });
+    println!("{count} schedules: {seen:?}");
+    assert!(seen.restores > 0 && seen.backups > count / 2, "{seen:?}");
 }
 
 /// The slots live in the server's own store: SQLite files, restarts, restores, its own shred store.
 #[test]
 fn simulation_on_the_real_store() {
-    let count = number("HALFKEY_SIM_STORE_SCHEDULES").unwrap_or(200);
+    let count = number("HALFKEY_SIM_STORE_SCHEDULES").unwrap_or(STORE_COUNT);
     let mut seen = Seen::default();
     for seed in STORE..STORE + count {
         seen += on_the_store(seed);
     }
     println!("{count} schedules: {seen:?}");
-    assert!(count < 200 || seen.restores > count / 10 && seen.backups > count / 2, "{seen:?}");
+    assert!(count < STORE_COUNT || seen.restores > count / 10 && seen.backups > count / 2, "{seen:?}");
 }
 
 /// A model whose rules differ from the store's is told so: the comparison after each transaction is one.
@@ -67,8 +115,8 @@ fn simulation_on_the_real_store() {
 fn simulation_on_the_real_store_compares() {
     let rules = Rules { apply: retire_before_commit, ..Rules::default() };
     let differs = |seed: &u64| {
-        let store = Box::new(SqliteSlots::new(1_763_800_000_000));
-        let run = std::panic::AssertUnwindSafe(|| run_with::<Small>(*seed, rules, store));
+        let store = Box::new(SqliteSlots::new(START_MS));
+        let run = std::panic::AssertUnwindSafe(|| run_with::<Small>(*seed, rules, Some(store)));
         let panic = std::panic::catch_unwind(run).err();
         panic.and_then(|panic| panic.downcast::<String>().ok()).is_some_and(|text| text.contains("disagree"))
     };
@@ -79,7 +127,7 @@ fn simulation_on_the_real_store_compares() {
 #[test]
 fn simulation_notices_broken_rules() {
     let good = Rules::default();
-    let broken: [(&str, Rules); 9] = [
+    let broken: [(&str, Rules); 10] = [
         (invariants::PER_SLOT_NEVER_TWO_ACTIVE, Rules { apply: commit_without_retiring, ..good }),
         (invariants::A_COMMIT_IS_IDEMPOTENT, Rules { apply: commit_only_once, ..good }),
         (invariants::A_RETIRED_PAIR_NEVER_SIGNS, Rules { may_sign: always, ..good }),
@@ -88,6 +136,7 @@ fn simulation_notices_broken_rules() {
         (invariants::A_METHOD_NEVER_LOSES_THE_KEY_OF_AN_ACTIVE_BACKUP, Rules { forgets_early: true, ..good }),
         (invariants::PER_WALLET_NEVER_NONE, Rules { apply: retire_before_commit, ..good }),
         (invariants::AN_ACTIVE_BACKUP_OPENS, Rules { apply: retire_before_commit, ..good }),
+        (invariants::AN_ACTIVE_BACKUP_OPENS, Rules { checks_acks: false, ..good }),
         (invariants::AFTER_ALL_IT_STILL_WORKS, Rules { may_sign: never, ..good }),
     ];
     let named: Vec<_> = broken.iter().map(|(name, _)| *name).collect();
@@ -100,6 +149,26 @@ fn simulation_notices_broken_rules() {
         let again = replay::<Small>(seed, &parse(&failure.to_string()), rules).unwrap_err();
         assert_eq!(again, failure.violation, "the printed events replay it");
         println!("{name}: seed {seed}, {} events", failure.events.len());
+    }
+}
+
+/// The same where every message is one of the protocol; its seeds replay, too.
+#[test]
+fn simulation_of_the_protocol_notices_broken_rules() {
+    let good = Rules::default();
+    let broken: [(&str, Rules); 5] = [
+        (invariants::PER_SLOT_NEVER_TWO_ACTIVE, Rules { apply: commit_without_retiring, ..good }),
+        (invariants::A_RETIRED_PAIR_NEVER_SIGNS, Rules { may_sign: always, ..good }),
+        (invariants::A_METHOD_NEVER_LOSES_THE_KEY_OF_AN_ACTIVE_BACKUP, Rules { forgets_early: true, ..good }),
+        (invariants::AN_ACTIVE_BACKUP_OPENS, Rules { apply: retire_before_commit, ..good }),
+        (invariants::AFTER_ALL_IT_STILL_WORKS, Rules { may_sign: never, ..good }),
+    ];
+    for (name, rules) in broken {
+        let trips = |seed: &u64| violation::<Real<OtFree>>(*seed, rules).filter(|found| found.invariant == name);
+        let found = (SECP256K1..SECP256K1 + REAL_COUNT).find_map(|seed| Some((seed, trips(&seed)?)));
+        let (seed, violation) = found.unwrap_or_else(|| panic!("nothing trips: {name}"));
+        assert_eq!(trips(&seed), Some(violation), "the seed replays it");
+        println!("{name}: seed {seed}");
     }
 }
 
@@ -151,8 +220,12 @@ fn never(pair: &Pair) -> Result<(), Refusal> {
     may_sign(pair).and(Err(Refusal::NotActive))
 }
 
+fn many<C: Ceremonies>(seeds: std::ops::Range<u64>) -> Seen {
+    in_parallel(seeds, |seed| run::<C>(seed, Rules::default()))
+}
+
 /// All seeds of the range, on every processor. The first failure ends the run and is written to a file.
-fn many<G: Group>(seeds: std::ops::Range<u64>) -> Seen {
+fn in_parallel(seeds: std::ops::Range<u64>, run: impl Fn(u64) -> Result<Seen, Box<Failure>> + Sync) -> Seen {
     let next = AtomicU64::new(seeds.start);
     let work = || {
         let mut seen = Seen::default();
@@ -161,7 +234,7 @@ fn many<G: Group>(seeds: std::ops::Range<u64>) -> Seen {
             if seed >= seeds.end {
                 return Ok::<_, Box<Failure>>(seen);
             }
-            seen += named(seed, || run::<G>(seed, Rules::default()))?;
+            seen += named(seed, || run(seed))?;
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -185,8 +258,8 @@ fn report(failure: &Failure) -> ! {
 }
 
 fn on_the_store(seed: u64) -> Seen {
-    let store = Box::new(SqliteSlots::new(1_763_800_000_000));
-    named(seed, || run_with::<Small>(seed, Rules::default(), store)).unwrap_or_else(|failure| report(&failure))
+    let store = Box::new(SqliteSlots::new(START_MS));
+    named(seed, || run_with::<Small>(seed, Rules::default(), Some(store))).unwrap_or_else(|failure| report(&failure))
 }
 
 /// A panic inside a run has its seed beside it.
@@ -200,22 +273,25 @@ fn named<T>(seed: u64, run: impl FnOnce() -> T) -> T {
 fn replay_one(seed: u64) {
     match seed >> 40 {
         0 => replay_on::<Small>(seed),
-        1 => replay_on::<Secp256k1>(seed),
-        2 => replay_on::<Ed25519>(seed),
+        1 => replay_on::<Real<OtFree>>(seed),
+        2 => replay_on::<Real<Frost>>(seed),
+        3 => drop(on_the_store(seed)),
+        4 => replay_on::<Real<Dkls>>(seed),
         _ => {
-            on_the_store(seed);
+            let store = Some(Box::new(SqliteSlots::new(START_MS)) as Box<_>);
+            run_with::<Real<Frost>>(seed, Rules::default(), store).unwrap_or_else(|failure| report(&failure));
         }
     }
 }
 
-fn replay_on<G: Group>(seed: u64) {
+fn replay_on<C: Ceremonies>(seed: u64) {
     match env::var("HALFKEY_SIM_EVENTS") {
         Ok(path) => {
             let events = parse(&fs::read_to_string(path).unwrap());
-            replay::<G>(seed, &events, Rules::default()).unwrap_or_else(|broken| panic!("{broken:?}"));
+            replay::<C>(seed, &events, Rules::default()).unwrap_or_else(|broken| panic!("{broken:?}"));
         }
         Err(_) => {
-            run::<G>(seed, Rules::default()).unwrap_or_else(|failure| report(&failure));
+            run::<C>(seed, Rules::default()).unwrap_or_else(|failure| report(&failure));
         }
     }
 }

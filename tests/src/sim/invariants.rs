@@ -3,7 +3,7 @@
 use halfkey_protocol::lifecycle::{Event, PairRef, PairState, SlotKey};
 
 use super::{
-    arithmetic::Group,
+    ceremonies::Ceremonies,
     server::{METHODS, backup_key},
     world::World,
 };
@@ -55,7 +55,7 @@ fn check(holds: bool, invariant: &'static str, detail: impl FnOnce() -> String) 
 }
 
 /// Every invariant, after one event.
-pub(super) fn all<G: Group>(world: &mut World<G>) -> Check {
+pub(super) fn all<C: Ceremonies>(world: &mut World<C>) -> Check {
     observe(world);
     per_slot_never_two_active(world)?;
     a_commit_is_idempotent(world)?;
@@ -74,8 +74,8 @@ pub(super) fn all<G: Group>(world: &mut World<G>) -> Check {
 }
 
 /// The wallet comes to be with its first active pair; a committed backup is expected from then on.
-fn observe<G: Group>(world: &mut World<G>) {
-    let active = |world: &World<G>, signing: bool| -> Vec<(SlotKey, PairRef)> {
+fn observe<C: Ceremonies>(world: &mut World<C>) {
+    let active = |world: &World<C>, signing: bool| -> Vec<(SlotKey, PairRef)> {
         let slots = world.server.main.slots.values().filter(|slot| slot.key.is_signing() == signing);
         slots.filter_map(|slot| Some((slot.key.clone(), slot.active()?.id))).collect()
     };
@@ -83,6 +83,7 @@ fn observe<G: Group>(world: &mut World<G>) {
         && let Some((_, pair)) = active(world, true).first()
     {
         world.ledger.secret = world.signing_halves(*pair);
+        world.ledger.key = world.ledger.secret.and_then(C::key_of);
     }
     for method in 0..METHODS.len() {
         let slot = world.server.slot(&backup_key(method));
@@ -96,7 +97,7 @@ fn observe<G: Group>(world: &mut World<G>) {
     }
 }
 
-fn per_slot_never_two_active<G: Group>(world: &World<G>) -> Check {
+fn per_slot_never_two_active<C: Ceremonies>(world: &World<C>) -> Check {
     for slot in world.server.main.slots.values() {
         let count = |test: fn(PairState) -> bool| slot.pairs.iter().filter(|pair| test(pair.state)).count();
         let (standing, pending) = (count(PairState::is_standing), count(|state| state == PairState::Pending));
@@ -107,7 +108,7 @@ fn per_slot_never_two_active<G: Group>(world: &World<G>) -> Check {
     Ok(())
 }
 
-fn a_commit_is_idempotent<G: Group>(world: &World<G>) -> Check {
+fn a_commit_is_idempotent<C: Ceremonies>(world: &World<C>) -> Check {
     for slot in world.server.main.slots.values() {
         let Some(pair) = slot.active() else { continue };
         let again = Event::Commit { pair: pair.id, by: pair.begun_by };
@@ -117,33 +118,33 @@ fn a_commit_is_idempotent<G: Group>(world: &World<G>) -> Check {
     Ok(())
 }
 
-fn a_retired_pair_never_signs<G: Group>(world: &World<G>) -> Check {
+fn a_retired_pair_never_signs<C: Ceremonies>(world: &World<C>) -> Check {
     let wrong = world.server.signed.iter().find(|pair| world.ledger.refused.contains(pair));
     check(wrong.is_none(), A_RETIRED_PAIR_NEVER_SIGNS, || format!("{wrong:?} signed"))
 }
 
-fn the_public_key_never_changes<G: Group>(world: &World<G>) -> Check {
-    let Some(secret) = world.ledger.secret else { return Ok(()) };
-    let key = G::point(secret);
-    let same = world.server.main.public_key.is_none_or(|stored| stored == key);
+fn the_public_key_never_changes<C: Ceremonies>(world: &World<C>) -> Check {
+    let key = world.ledger.key;
+    check(key.is_some(), THE_PUBLIC_KEY_NEVER_CHANGES, || "no key at all".to_owned())?;
+    let same = world.server.main.public_key.is_none_or(|stored| Some(stored) == key);
     check(same, THE_PUBLIC_KEY_NEVER_CHANGES, || "the server's record".to_owned())?;
     for slot in world.server.main.slots.values() {
-        let Some((pair, (mine, peer))) = slot.active().and_then(|p| Some((p, world.server.main.points.get(&p.id)?)))
-        else {
+        let Some((pair, public)) = slot.active().and_then(|p| Some((p, world.server.main.points.get(&p.id)?))) else {
             continue;
         };
-        check(G::join(*mine, *peer) == key, THE_PUBLIC_KEY_NEVER_CHANGES, || format!("{:?}", pair.id))?;
+        let same = C::sum_of_points(public) == key;
+        check(same, THE_PUBLIC_KEY_NEVER_CHANGES, || format!("{:?}", pair.id))?;
     }
-    let other = |device: &super::device::Device<G>| device.public_key.is_some_and(|seen| seen != key);
+    let other = |device: &super::device::Device<C>| device.public_key.is_some_and(|seen| Some(seen) != key);
     check(!world.devices.iter().any(other), THE_PUBLIC_KEY_NEVER_CHANGES, || "a device's record".to_owned())
 }
 
-fn a_restore_loses_no_wallet<G: Group>(world: &World<G>) -> Check {
+fn a_restore_loses_no_wallet<C: Ceremonies>(world: &World<C>) -> Check {
     check(!world.ledger.restore_failed, A_RESTORE_LOSES_NO_WALLET, || "a slot could not be restored".to_owned())?;
     check(a_way_is_left(world), A_RESTORE_LOSES_NO_WALLET, || describe(world))
 }
 
-fn a_method_never_loses_the_key_of_an_active_backup<G: Group>(world: &World<G>) -> Check {
+fn a_method_never_loses_the_key_of_an_active_backup<C: Ceremonies>(world: &World<C>) -> Check {
     for (method, name) in METHODS.iter().enumerate() {
         let slot = world.server.slot(&backup_key(method));
         let Some(PairRef::Backup(backup)) = slot.standing().map(|pair| pair.id) else { continue };
@@ -154,11 +155,11 @@ fn a_method_never_loses_the_key_of_an_active_backup<G: Group>(world: &World<G>) 
 }
 
 /// Banned and frozen pairs count: an operator brings them back, and their halves are there.
-fn per_wallet_never_none<G: Group>(world: &World<G>) -> Check {
+fn per_wallet_never_none<C: Ceremonies>(world: &World<C>) -> Check {
     check(a_way_is_left(world), PER_WALLET_NEVER_NONE, || describe(world))
 }
 
-fn a_way_is_left<G: Group>(world: &World<G>) -> bool {
+fn a_way_is_left<C: Ceremonies>(world: &World<C>) -> bool {
     let signing = || {
         let slots = world.server.main.slots.values().filter(|slot| slot.key.is_signing());
         slots.filter_map(|slot| slot.standing()).any(|pair| world.signing_halves(pair.id) == world.ledger.secret)
@@ -170,7 +171,7 @@ fn a_way_is_left<G: Group>(world: &World<G>) -> bool {
     signing() || (0..METHODS.len()).any(backup)
 }
 
-fn an_active_backup_opens<G: Group>(world: &World<G>) -> Check {
+fn an_active_backup_opens<C: Ceremonies>(world: &World<C>) -> Check {
     for &method in &world.ledger.expected {
         let slot = world.server.slot(&backup_key(method));
         let opens = slot.standing().is_some_and(|pair| world.backup_half(method, pair.id) == world.ledger.secret);
@@ -179,7 +180,7 @@ fn an_active_backup_opens<G: Group>(world: &World<G>) -> Check {
     Ok(())
 }
 
-fn remember<G: Group>(world: &mut World<G>) {
+fn remember<C: Ceremonies>(world: &mut World<C>) {
     world.server.signed.clear();
     world.ledger.refused.clear();
     for pair in world.server.main.slots.values().flat_map(|slot| &slot.pairs) {
@@ -191,7 +192,7 @@ fn remember<G: Group>(world: &mut World<G>) {
 
 /// With everything running and every message delivered: each device with an active pair signs, and each active
 /// backup recovers onto a new device, which signs too.
-pub(super) fn after_all<G: Group>(world: &mut World<G>) -> Check {
+pub(super) fn after_all<C: Ceremonies>(world: &mut World<C>) -> Check {
     world.settle();
     all(world)?;
     for at in 0..world.devices.len() {
@@ -219,7 +220,7 @@ pub(super) fn after_all<G: Group>(world: &mut World<G>) -> Check {
     Ok(())
 }
 
-fn signs<G: Group>(world: &mut World<G>, at: usize, pair: PairRef) -> Check {
+fn signs<C: Ceremonies>(world: &mut World<C>, at: usize, pair: PairRef) -> Check {
     let before = world.devices[at].signatures;
     let nth = world.devices[at].shares.keys().position(|id| *id == pair);
     check(nth.is_some(), AFTER_ALL_IT_STILL_WORKS, || format!("device {at} has no half of {pair:?}"))?;
@@ -229,7 +230,7 @@ fn signs<G: Group>(world: &mut World<G>, at: usize, pair: PairRef) -> Check {
     check(world.devices[at].signatures > before, AFTER_ALL_IT_STILL_WORKS, || format!("device {at} does not sign"))
 }
 
-fn describe<G: Group>(world: &World<G>) -> String {
+fn describe<C: Ceremonies>(world: &World<C>) -> String {
     let slots = world.server.main.slots.values();
     let lines = slots.flat_map(|slot| {
         slot.pairs.iter().map(move |pair| {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    arithmetic::Group,
+    ceremonies::Ceremonies,
     invariants::{self, Violation},
     schedule::{Word, draw},
     server::Rules,
@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Events in one schedule.
-const LENGTH: usize = 200;
+const LENGTH: usize = 320;
 
 /// A schedule that broke an invariant, as short as it got.
 pub struct Failure {
@@ -43,28 +43,32 @@ impl fmt::Debug for Failure {
 ///
 /// # Errors
 /// The first broken invariant, shrunk.
-pub fn run<G: Group>(seed: u64, rules: Rules) -> Result<Seen, Box<Failure>> {
+pub fn run<C: Ceremonies>(seed: u64, rules: Rules) -> Result<Seen, Box<Failure>> {
     let events = draw(seed, LENGTH);
-    replay::<G>(seed, &events, rules).map_err(|violation| {
-        let events = shrink::<G>(seed, events, rules, violation.invariant);
-        let violation = replay::<G>(seed, &events, rules).err().unwrap_or(violation);
+    replay::<C>(seed, &events, rules).map_err(|violation| {
+        let events = shrink::<C>(seed, events, rules, violation.invariant);
+        let violation = replay::<C>(seed, &events, rules).err().unwrap_or(violation);
         Box::new(Failure { seed, violation, events })
     })
 }
 
 /// What the schedule of a seed breaks, not shrunk.
 #[must_use]
-pub fn violation<G: Group>(seed: u64, rules: Rules) -> Option<Violation> {
-    replay::<G>(seed, &draw(seed, LENGTH), rules).err()
+pub fn violation<C: Ceremonies>(seed: u64, rules: Rules) -> Option<Violation> {
+    replay::<C>(seed, &draw(seed, LENGTH), rules).err()
 }
 
-/// The schedule of a seed, on slots in a real store. Not shrunk: the same seed on [`run`] says more.
+/// The schedule of a seed, on slots in a real store or with ceremonies that are too dear to repeat. Not shrunk.
 ///
 /// # Errors
 /// The first broken invariant.
-pub fn run_with<G: Group>(seed: u64, rules: Rules, store: Box<dyn SlotStore>) -> Result<Seen, Box<Failure>> {
+pub fn run_with<C: Ceremonies>(
+    seed: u64,
+    rules: Rules,
+    store: Option<Box<dyn SlotStore>>,
+) -> Result<Seen, Box<Failure>> {
     let events = draw(seed, LENGTH);
-    let mut world = World::<G>::new(seed, rules, Some(store));
+    let mut world = World::<C>::new(seed, rules, store);
     play(&mut world, &events).map_err(|violation| Box::new(Failure { seed, violation, events }))
 }
 
@@ -72,11 +76,11 @@ pub fn run_with<G: Group>(seed: u64, rules: Rules, store: Box<dyn SlotStore>) ->
 ///
 /// # Errors
 /// The first broken invariant.
-pub fn replay<G: Group>(seed: u64, events: &[Word], rules: Rules) -> Result<Seen, Violation> {
-    play(&mut World::<G>::new(seed, rules, None), events)
+pub fn replay<C: Ceremonies>(seed: u64, events: &[Word], rules: Rules) -> Result<Seen, Violation> {
+    play(&mut World::<C>::new(seed, rules, None), events)
 }
 
-fn play<G: Group>(world: &mut World<G>, events: &[Word]) -> Result<Seen, Violation> {
+fn play<C: Ceremonies>(world: &mut World<C>, events: &[Word]) -> Result<Seen, Violation> {
     for word in events {
         world.step(*word);
         invariants::all(world)?;
@@ -86,8 +90,8 @@ fn play<G: Group>(world: &mut World<G>, events: &[Word]) -> Result<Seen, Violati
 }
 
 /// Leaves out ever smaller pieces as long as the same invariant breaks.
-fn shrink<G: Group>(seed: u64, mut events: Vec<Word>, rules: Rules, invariant: &str) -> Vec<Word> {
-    let fails = |events: &[Word]| replay::<G>(seed, events, rules).is_err_and(|v| v.invariant == invariant);
+fn shrink<C: Ceremonies>(seed: u64, mut events: Vec<Word>, rules: Rules, invariant: &str) -> Vec<Word> {
+    let fails = |events: &[Word]| replay::<C>(seed, events, rules).is_err_and(|v| v.invariant == invariant);
     let mut piece = events.len() / 2;
     while piece > 0 {
         let mut at = 0;

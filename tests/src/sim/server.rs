@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use halfkey_envelope::{
+    hash::h,
     id::{BackupId, ClientId, DeviceId, WalletId},
     wallet::Method,
 };
 use halfkey_protocol::lifecycle::{
     Event, Evidence, Force, Pair, PairRef, PairState, Refusal, RetireReason, Slot, SlotKey, Tombstone, WalletState,
-    WalletView, may_recover, may_remove,
+    WalletView, may_deal, may_recover, may_remove,
 };
 
 use super::{
-    arithmetic::Group,
-    message::{Answer, Envelope, Proof, Purpose, Request, Split, commitment, signature_holds, tag},
+    ceremonies::{Ceremonies, Held, Place, Proves, Purpose, Served, Stopped, test_message},
+    message::{Answer, Recovered, Request},
     rng::Rng,
     store::{SlotStore, with_erased},
 };
@@ -40,6 +41,8 @@ pub struct Rules {
     pub may_sign: fn(&Pair) -> Result<(), Refusal>,
     /// Whether the server checks that the dealt points add up to what it knows (PROTOCOL.md 4.2, step 4).
     pub checks_points: bool,
+    /// Whether a commit waits for both acknowledgements from the copies read back (step 5).
+    pub checks_acks: bool,
     /// Whether a device forgets its older keys as soon as a newer backup is committed.
     pub forgets_early: bool,
 }
@@ -50,6 +53,7 @@ impl Default for Rules {
             apply: halfkey_protocol::lifecycle::apply,
             may_sign: halfkey_protocol::lifecycle::may_sign,
             checks_points: true,
+            checks_acks: true,
             forgets_early: false,
         }
     }
@@ -57,14 +61,14 @@ impl Default for Rules {
 
 /// The rows of the main database. A copy of it is what a restore brings back.
 #[derive(Clone)]
-pub(super) struct Main<G: Group> {
-    pub public_key: Option<G::Point>,
+pub(super) struct Main<C: Ceremonies> {
+    pub public_key: Option<C::Key>,
     pub slots: BTreeMap<SlotKey, Slot>,
     /// Halves under the pair's shred key.
-    pub halves: BTreeMap<PairRef, G::Scalar>,
-    /// The public points: the device's, ours.
-    pub points: BTreeMap<PairRef, (G::Point, G::Point)>,
-    pub envelopes: BTreeMap<PairRef, Envelope<G>>,
+    pub halves: BTreeMap<PairRef, C::Sealed>,
+    /// The public records.
+    pub points: BTreeMap<PairRef, C::Public>,
+    pub envelopes: BTreeMap<PairRef, C::Envelope>,
     /// What the transaction at hand applies, for a real store to repeat.
     changes: Vec<(SlotKey, Vec<Event>)>,
 }
@@ -76,10 +80,18 @@ struct Change {
 }
 
 /// The shred store: never restored from an older copy.
-pub(super) struct Shred<G: Group> {
-    pub keys: BTreeMap<PairRef, G::Scalar>,
+pub(super) struct Shred<C: Ceremonies> {
+    pub keys: BTreeMap<PairRef, C::Shred>,
     pub tombstones: BTreeSet<(PairRef, Tombstone)>,
     pub generations: BTreeMap<SlotKey, u64>,
+}
+
+/// One round of one device.
+struct Turn {
+    by: DeviceId,
+    purpose: Purpose,
+    pair: PairRef,
+    step: u8,
 }
 
 /// Why a request ended early.
@@ -90,6 +102,17 @@ pub(super) enum Stop {
     Refused,
     /// A ceremony message that does not fit. No state was changed and nobody is banned.
     Bad,
+    /// A ceremony message that only a cheating peer sends.
+    Ban,
+}
+
+impl From<Stopped> for Stop {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Bad => Self::Bad,
+            Stopped::Ban => Self::Ban,
+        }
+    }
 }
 
 impl From<Refusal> for Stop {
@@ -98,25 +121,29 @@ impl From<Refusal> for Stop {
     }
 }
 
-pub(super) struct Server<G: Group> {
+pub(super) struct Server<C: Ceremonies> {
     pub rules: Rules,
     pub up: bool,
     /// Durable writes left before the process dies.
     pub fuse: Option<u8>,
-    pub main: Main<G>,
-    pub shred: Shred<G>,
-    /// Splits and commitments between two messages; a crash forgets them, a use deletes them first.
-    kept: BTreeMap<PairRef, (Split<G>, u64)>,
+    pub main: Main<C>,
+    pub shred: Shred<C>,
+    /// What a ceremony keeps for its next step; a crash forgets it, a use deletes it first.
+    kept: BTreeMap<PairRef, (u8, C::Kept)>,
+    /// Nonces of announced signatures. Those of everything else follow from the pair.
+    announced: BTreeMap<PairRef, [u8; 32]>,
     pub store: Option<Box<dyn SlotStore>>,
     /// Which pairs took part in a signature since the last look.
     pub signed: Vec<PairRef>,
-    pub rng: Rng,
+    secret: [u8; 32],
+    rng: Rng,
 }
 
 type Done<T> = Result<T, Stop>;
 
-impl<G: Group> Server<G> {
-    pub(super) fn new(rules: Rules, store: Option<Box<dyn SlotStore>>, rng: Rng) -> Self {
+impl<C: Ceremonies> Server<C> {
+    pub(super) fn new(rules: Rules, store: Option<Box<dyn SlotStore>>, mut rng: Rng) -> Self {
+        let secret = h("halfkey/simulation/v1/secret", &[&rng.id()]);
         let main = Main {
             public_key: None,
             slots: BTreeMap::new(),
@@ -126,185 +153,222 @@ impl<G: Group> Server<G> {
             changes: vec![],
         };
         let shred = Shred { keys: BTreeMap::new(), tombstones: BTreeSet::new(), generations: BTreeMap::new() };
-        Self { rules, up: true, fuse: None, main, shred, kept: BTreeMap::new(), store, signed: vec![], rng }
+        Self {
+            rules,
+            up: true,
+            fuse: None,
+            main,
+            shred,
+            kept: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            store,
+            signed: vec![],
+            secret,
+            rng,
+        }
     }
 
     /// One request. `None`: the process died before it could answer.
-    pub(super) fn handle(&mut self, by: DeviceId, request: &Request<G>, now: u64) -> Option<Answer<G>> {
-        let result = match *request {
-            Request::CreateBegin { pair } => self.create_begin(by, pair, now),
-            Request::CreateOpen { pair, point } => self.create_open(by, pair, point, now),
-            Request::RecoverBegin { method, pair } => self.recover_begin(by, method, pair, now),
-            Request::Deal { purpose, pair, commitment, possession } => {
-                self.deal(by, purpose, pair, commitment, possession, now)
+    pub(super) fn handle(&mut self, by: DeviceId, request: &Request<C>, now: u64) -> Option<Answer<C>> {
+        let result = match request {
+            Request::Begin { purpose, pair } => self.begin(by, *purpose, *pair, now),
+            Request::RecoverBegin { method, pair } => self.recover_begin(by, *method, *pair, now),
+            Request::Round { purpose, pair, step, body, possession } => {
+                let turn = Turn { by, purpose: *purpose, pair: *pair, step: *step };
+                self.round(&turn, body, possession.as_ref(), now)
             }
-            Request::Open { purpose, pair, p1, p2, salt, s2 } => self.open(by, purpose, pair, (p1, p2, salt), s2, now),
-            Request::KeepEnvelope { method, backup, envelope } => self.keep_envelope(by, method, backup, envelope, now),
-            Request::KeyStored { method, backup, digest } => self.key_stored(by, method, backup, digest, now),
-            Request::CommitBackup { method, backup, digest, proof } => {
-                self.commit_backup(by, method, backup, digest, proof, now)
+            Request::KeepEnvelope { method, backup, envelope } => {
+                self.keep_envelope(by, *method, *backup, envelope, now)
             }
-            Request::Sign { pair, message, r } => self.sign(by, pair, message, r),
-            Request::CommitSigning { pair, r, z, recovered } => self.commit_signing(by, pair, r, z, recovered, now),
-            Request::Drill { method, backup } => self.drill(method, backup),
-            Request::Verify { method, backup, proof } => self.verify(method, backup, proof, now),
-            Request::Cancel { pair } => self.cancel(by, pair, now),
-            Request::Revoke { device } if device == by => Err(Stop::Bad),
-            Request::Revoke { device } => self.remove(by, &signing_key(device), RetireReason::Revoked, now),
-            Request::RemoveMethod { method } => self.remove(by, &backup_key(method), RetireReason::Removed, now),
-            Request::Garbage { pair } => self.ban(by, pair, now),
+            Request::KeyStored { method, backup, digest } => self.key_stored(by, *method, *backup, *digest, now),
+            Request::CommitBackup { method, backup, digest, ack } => {
+                self.commit_backup(by, *method, *backup, *digest, ack, now)
+            }
+            Request::CommitSigning { pair, signature, recovered } => {
+                self.commit_signing(by, *pair, signature, *recovered, now)
+            }
+            Request::Drill { method, backup } => self.drill(*method, *backup),
+            Request::Verify { method, backup, proof } => self.verify(*method, *backup, proof, now),
+            Request::Cancel { pair } => self.cancel(by, *pair, now),
+            Request::Revoke { device } if *device == by => Err(Stop::Bad),
+            Request::Revoke { device } => self.remove(by, &signing_key(*device), RetireReason::Revoked, now),
+            Request::RemoveMethod { method } => self.remove(by, &backup_key(*method), RetireReason::Removed, now),
+            Request::Garbage { pair } => self.ban(by, *pair, now),
             Request::Status => Ok(self.status()),
         };
         let answer = match result {
             Ok(answer) => answer,
             Err(Stop::Refused) => Answer::Refused,
-            Err(Stop::Bad) => Answer::Bad,
+            Err(Stop::Bad | Stop::Ban) => Answer::Bad,
             Err(Stop::Crash) => return None,
         };
         self.burn().ok().map(|()| answer)
     }
 
-    fn create_begin(&mut self, by: DeviceId, pair: PairRef, now: u64) -> Done<Answer<G>> {
-        if self.main.public_key.is_some() {
-            return Err(Stop::Bad);
-        }
-        let slot = self.next(&signing_key(by), &[Event::Begin { pair, by }], now)?;
-        let split = Split::of(G::random(&mut self.rng), &mut self.rng);
-        let point = G::point(G::add(split.s1, split.s2));
+    /// The pair becomes pending; the device learns what the ceremony is bound to. A signature is only announced.
+    fn begin(&mut self, by: DeviceId, purpose: Purpose, pair: PairRef, now: u64) -> Done<Answer<C>> {
+        let slot = match purpose {
+            Purpose::Create if self.main.public_key.is_some() => return Err(Stop::Bad),
+            Purpose::Create => self.next(&signing_key(by), &[Event::Begin { pair, by }], now)?,
+            Purpose::Backup { method } => {
+                self.slot(&signing_key(by)).active().ok_or(Refusal::NotActive)?;
+                self.next(&backup_key(method), &[Event::Begin { pair, by }], now)?
+            }
+            Purpose::Heal { .. } => self.next(&signing_key(by), &[Event::HealBegin { pair, by }], now)?,
+            Purpose::Sign { message } => {
+                let generation = self.may_sign(by, pair, message)?;
+                let nonce = self.fresh_nonce();
+                self.announced.insert(pair, nonce);
+                return Ok(Answer::Begun { pair, generation, nonce });
+            }
+            Purpose::Recover { .. } => return Err(Stop::Bad),
+        };
+        let generation = slot.slot.generation;
         self.write(now, |main| save(main, slot))?;
-        self.kept.insert(pair, (split, 0));
-        Ok(Answer::CreateDealt { pair, point })
+        Ok(Answer::Begun { pair, generation, nonce: self.nonce_of(pair) })
     }
 
-    fn create_open(&mut self, by: DeviceId, pair: PairRef, point: G::Point, now: u64) -> Done<Answer<G>> {
-        let (split, _) = self.kept.remove(&pair).ok_or(Stop::Bad)?;
-        self.store_server_half(by, pair, point, G::add(split.s1, split.s2), now)
-    }
-
-    fn recover_begin(&mut self, by: DeviceId, method: usize, pair: PairRef, now: u64) -> Done<Answer<G>> {
+    fn recover_begin(&mut self, by: DeviceId, method: usize, pair: PairRef, now: u64) -> Done<Answer<C>> {
         let from = self.slot(&backup_key(method));
         let backup = from.active().or(from.standing()).ok_or(Refusal::NotActive)?;
         may_recover(backup)?;
         let PairRef::Backup(id) = backup.id else { return Err(Stop::Bad) };
-        let (mine, peer) = self.main.points[&backup.id];
-        let envelope = self.main.envelopes[&backup.id];
+        let public = self.main.points.get(&backup.id).ok_or(Stop::Bad)?.clone();
+        let envelope = self.main.envelopes.get(&backup.id).ok_or(Stop::Bad)?.clone();
         let held = self.next(&backup_key(method), &[Event::Hold { by }], now)?;
         let slot = self.next(&signing_key(by), &[Event::Begin { pair, by }], now)?;
+        let generation = slot.slot.generation;
         self.write(now, |main| {
             save(main, held);
             save(main, slot);
         })?;
-        Ok(Answer::RecoverReady { pair, backup: id, envelope, mine, peer })
+        Ok(Answer::RecoverReady { pair, generation, nonce: self.nonce_of(pair), backup: id, envelope, public })
     }
 
-    /// Steps 1 and 2 of `reshare`: we deal second, bound by the device's commitment.
-    fn deal(
-        &mut self,
-        by: DeviceId,
-        purpose: Purpose,
-        pair: PairRef,
-        commitment: u64,
-        possession: Option<Proof<G>>,
-        now: u64,
-    ) -> Done<Answer<G>> {
-        let (dealer, slot) = match purpose {
+    /// One round. What was kept for it is gone before anything is computed from it.
+    fn round(&mut self, turn: &Turn, body: &C::Body, possession: Option<&C::Proof>, now: u64) -> Done<Answer<C>> {
+        let Turn { by, purpose, pair, step } = *turn;
+        let kept = match (step, self.kept.remove(&pair)) {
+            (0, _) => None,
+            (_, Some((waits, kept))) if waits == step => Some(kept),
+            _ => return Err(Stop::Bad),
+        };
+        let (place, from) = self.place(turn, now)?;
+        if let (Purpose::Recover { method, from: backup, .. }, 0) = (purpose, step) {
+            let old = PairRef::Backup(backup);
+            let public = self.main.points.get(&old).ok_or(Stop::Bad)?;
+            if !C::proven(public, old, Proves::Possession, &place.nonce, possession.ok_or(Stop::Bad)?) {
+                return Err(Stop::Bad);
+            }
+            let slot = self.next(&backup_key(method), &[Event::Hold { by }], now)?;
+            self.write(now, |main| save(main, slot))?;
+        }
+        match C::serve(&place, from.as_ref(), kept, body, self.rules.checks_points, &mut self.rng) {
+            Ok(Served::Go(body, kept)) => {
+                self.kept.insert(pair, (step + 1, kept));
+                Ok(Answer::Round { pair, step, body })
+            }
+            Ok(Served::Signed(body)) => {
+                if !self.is_test(by, purpose, pair) {
+                    self.signed.push(pair);
+                }
+                Ok(Answer::Round { pair, step, body })
+            }
+            Ok(Served::Store(held, answer)) => {
+                let stored = self.store_half(turn, held, now)?;
+                let body = match answer {
+                    Some(body) => body,
+                    None => C::acknowledge(&stored, body, &mut self.rng)?,
+                };
+                Ok(Answer::Round { pair, step, body })
+            }
+            Err(Stopped::Ban) => self.ban(by, place.old.unwrap_or(pair), now),
+            Err(Stopped::Bad) => Err(Stop::Bad),
+        }
+    }
+
+    /// What the round is bound to, from our own records, and the half that it needs.
+    fn place(&mut self, turn: &Turn, now: u64) -> Done<(Place, Option<Held<C>>)> {
+        let Turn { by, purpose, pair, step } = *turn;
+        let (slot, old) = match purpose {
+            Purpose::Create => (self.slot(&signing_key(by)), None),
             Purpose::Backup { method } => {
                 let signing = self.slot(&signing_key(by));
                 let dealer = signing.active().ok_or(Refusal::NotActive)?.id;
-                (dealer, self.next(&backup_key(method), &[Event::Begin { pair, by }], now)?)
+                may_deal(&signing, dealer)?;
+                (self.slot(&backup_key(method)), Some(dealer))
             }
             Purpose::Recover { method, from, .. } => {
                 let from = PairRef::Backup(from);
                 may_recover(self.slot(&backup_key(method)).pair(from).ok_or(Refusal::UnknownPair)?)?;
-                let (mine, _) = *self.main.points.get(&from).ok_or(Stop::Bad)?;
-                if !possession.ok_or(Stop::Bad)?.holds(mine, from) {
-                    return Err(Stop::Bad);
-                }
-                (from, self.next(&backup_key(method), &[Event::Hold { by }], now)?)
+                (self.slot(&signing_key(by)), Some(from))
             }
-            Purpose::Heal { from } => (from, self.next(&signing_key(by), &[Event::HealBegin { pair, by }], now)?),
+            Purpose::Heal { from } => {
+                let signing = self.slot(&signing_key(by));
+                may_deal(&signing, from)?;
+                (signing, Some(from))
+            }
+            Purpose::Sign { message } => {
+                let generation = self.may_sign(by, pair, message)?;
+                let nonce = *self.announced.get(&pair).ok_or(Stop::Bad)?;
+                if step > 0 {
+                    self.announced.remove(&pair);
+                }
+                let place = Place { purpose, device: by, old: Some(pair), new: None, generation, nonce };
+                return Ok((place, Some(self.held(pair)?)));
+            }
         };
-        let split = Split::<G>::of(self.half(dealer)?, &mut self.rng);
-        self.write(now, |main| save(main, slot))?;
-        self.kept.insert(pair, (split, commitment));
-        Ok(Answer::Dealt { pair, s1: split.s1, p1: G::point(split.s1), p2: G::point(split.s2) })
+        let pending = slot.pair(pair).ok_or(Refusal::UnknownPair)?;
+        if pending.state != PairState::Pending || pending.begun_by != by || now >= pending.deadline_ms {
+            return Err(Stop::Refused);
+        }
+        let generation = pending.generation;
+        let place = Place { purpose, device: by, old, new: Some(pair), generation, nonce: self.nonce_of(pair) };
+        let held = old.map(|old| self.held(old)).transpose()?;
+        Ok((place, held))
     }
 
-    /// Steps 3 to 5: the device opens; we check everything and store the half we receive.
-    fn open(
-        &mut self,
-        by: DeviceId,
-        purpose: Purpose,
-        pair: PairRef,
-        (p1, p2, salt): (G::Point, G::Point, u64),
-        s2: G::Scalar,
-        now: u64,
-    ) -> Done<Answer<G>> {
-        let (split, committed) = self.kept.remove(&pair).ok_or(Stop::Bad)?;
-        let dealer = match purpose {
-            Purpose::Backup { .. } => self.slot(&signing_key(by)).active().ok_or(Refusal::NotActive)?.id,
-            Purpose::Recover { from, .. } => PairRef::Backup(from),
-            Purpose::Heal { from } => from,
-        };
-        let (theirs, _) = self.main.points[&dealer];
-        if commitment::<G>(p1, p2, salt) != committed || G::point(s2) != p2 {
-            return Err(Stop::Bad);
+    /// The generation of a pair that may sign this now. A pending pair makes its one test signature and nothing else.
+    fn may_sign(&self, by: DeviceId, pair: PairRef, message: u64) -> Done<u64> {
+        let slot = self.slot(&signing_key(by));
+        let found = slot.pair(pair).ok_or(Refusal::UnknownPair)?;
+        if !self.is_test(by, Purpose::Sign { message }, pair) {
+            (self.rules.may_sign)(found)?;
         }
-        if self.rules.checks_points && G::join(p1, p2) != theirs {
-            return Err(Stop::Bad);
-        }
-        let half = G::add(s2, split.s2);
-        let client_point = G::join(p1, G::point(split.s1));
-        match purpose {
-            Purpose::Backup { method } => self.store_custodian_half(by, method, pair, client_point, half, now),
-            _ => self.store_server_half(by, pair, client_point, half, now),
-        }
+        Ok(found.generation)
     }
 
-    fn store_server_half(
-        &mut self,
-        by: DeviceId,
-        pair: PairRef,
-        client_point: G::Point,
-        half: G::Scalar,
-        now: u64,
-    ) -> Done<Answer<G>> {
-        let key = signing_key(by);
-        let event = Event::Evidence { pair, by, what: Evidence::ServerHalf };
+    fn is_test(&self, by: DeviceId, purpose: Purpose, pair: PairRef) -> bool {
+        let slot = self.slot(&signing_key(by));
+        let pending = |found: &Pair| found.state == PairState::Pending && found.checked.server_half;
+        let test = matches!(purpose, Purpose::Sign { message } if message == test_message(pair));
+        test && slot.pair(pair).is_some_and(pending)
+    }
+
+    /// Our half becomes durable, is read back, and counts from then on.
+    fn store_half(&mut self, turn: &Turn, held: Held<C>, now: u64) -> Done<Held<C>> {
+        let Turn { by, purpose, pair, .. } = *turn;
+        let (key, what) = match purpose {
+            Purpose::Backup { method } => (backup_key(method), Evidence::CustodianAck),
+            _ => (signing_key(by), Evidence::ServerHalf),
+        };
+        let event = Event::Evidence { pair, by, what };
         self.next(&key, std::slice::from_ref(&event), now)?;
-        let point = self.write_half(pair, client_point, half, now)?;
+        // The shred key first: a half without one never exists.
+        let (sealed, shred) = C::seal_half(&held.half, pair, &mut self.rng);
+        self.burn()?;
+        self.shred.keys.insert(pair, shred);
+        self.write(now, |main| {
+            main.halves.insert(pair, sealed);
+            main.points.insert(pair, held.public);
+        })?;
+        let stored = self.held(pair)?;
+        if !C::fits(&stored, &mut self.rng) {
+            return Err(Stop::Bad);
+        }
         let slot = self.next(&key, &[event], now)?;
         self.write(now, |main| save(main, slot))?;
-        Ok(Answer::Stored { pair, point })
-    }
-
-    fn store_custodian_half(
-        &mut self,
-        by: DeviceId,
-        method: usize,
-        pair: PairRef,
-        client_point: G::Point,
-        half: G::Scalar,
-        now: u64,
-    ) -> Done<Answer<G>> {
-        let event = Event::Evidence { pair, by, what: Evidence::CustodianAck };
-        let slot = self.next(&backup_key(method), &[event], now)?;
-        let point = self.write_half(pair, client_point, half, now)?;
-        self.write(now, |main| save(main, slot))?;
-        Ok(Answer::Stored { pair, point })
-    }
-
-    /// The shred key first: a half without one never exists.
-    fn write_half(&mut self, pair: PairRef, client_point: G::Point, half: G::Scalar, now: u64) -> Done<G::Point> {
-        let key = G::random(&mut self.rng);
-        self.burn()?;
-        self.shred.keys.insert(pair, key);
-        let point = G::point(half);
-        self.write(now, |main| {
-            main.halves.insert(pair, G::add(half, key));
-            main.points.insert(pair, (client_point, point));
-        })?;
-        Ok(point)
+        Ok(stored)
     }
 
     fn keep_envelope(
@@ -312,14 +376,14 @@ impl<G: Group> Server<G> {
         by: DeviceId,
         method: usize,
         backup: BackupId,
-        envelope: Envelope<G>,
+        envelope: &C::Envelope,
         now: u64,
-    ) -> Done<Answer<G>> {
+    ) -> Done<Answer<C>> {
         let pair = PairRef::Backup(backup);
-        let what = Evidence::EnvelopeStored { digest: envelope.digest() };
+        let what = Evidence::EnvelopeStored { digest: C::digest(envelope) };
         let slot = self.next(&backup_key(method), &[Event::Evidence { pair, by, what }], now)?;
         self.write(now, |main| {
-            main.envelopes.insert(pair, envelope);
+            main.envelopes.insert(pair, envelope.clone());
             save(main, slot);
         })?;
         Ok(Answer::EnvelopeKept { backup })
@@ -332,31 +396,36 @@ impl<G: Group> Server<G> {
         backup: BackupId,
         digest: [u8; 32],
         now: u64,
-    ) -> Done<Answer<G>> {
+    ) -> Done<Answer<C>> {
         let pair = PairRef::Backup(backup);
         let event = Event::Evidence { pair, by, what: Evidence::KeyAsserted { digest } };
         let slot = self.next(&backup_key(method), &[event], now)?;
-        let envelope = *self.main.envelopes.get(&pair).ok_or(Stop::Bad)?;
         self.write(now, |main| save(main, slot))?;
-        Ok(Answer::Envelope { backup, envelope })
+        self.envelope(backup)
     }
 
-    /// Both proofs, from what both sides read back, and the commit: one transaction.
+    /// The envelope as stored, and a challenge.
+    fn envelope(&self, backup: BackupId) -> Done<Answer<C>> {
+        let pair = PairRef::Backup(backup);
+        let envelope = self.main.envelopes.get(&pair).ok_or(Stop::Bad)?.clone();
+        let public = self.main.points.get(&pair).ok_or(Stop::Bad)?.clone();
+        Ok(Answer::Envelope { backup, envelope, challenge: self.nonce_of(pair), public })
+    }
+
+    /// Both acknowledgements, from what both sides read back, and the commit: one transaction.
     fn commit_backup(
         &mut self,
         by: DeviceId,
         method: usize,
         backup: BackupId,
         digest: [u8; 32],
-        proof: Proof<G>,
+        ack: &C::Proof,
         now: u64,
-    ) -> Done<Answer<G>> {
+    ) -> Done<Answer<C>> {
         let pair = PairRef::Backup(backup);
-        let (theirs, ours) = *self.main.points.get(&pair).ok_or(Stop::Bad)?;
-        if !proof.holds(theirs, pair) || G::point(self.half(pair)?) != ours {
-            return Err(Stop::Bad);
-        }
-        if self.rules.checks_points && Some(G::join(theirs, ours)) != self.main.public_key {
+        let stored = self.held(pair)?;
+        let acked = C::acked(&stored.public, &digest, &self.nonce_of(pair), ack);
+        if self.rules.checks_acks && !(acked && C::fits(&stored, &mut self.rng)) {
             return Err(Stop::Bad);
         }
         let commit = Event::Commit { pair, by };
@@ -371,35 +440,17 @@ impl<G: Group> Server<G> {
         Ok(Answer::Committed { pair })
     }
 
-    fn sign(&mut self, by: DeviceId, pair: PairRef, message: u64, r: G::Point) -> Done<Answer<G>> {
-        let slot = self.slot(&signing_key(by));
-        let found = slot.pair(pair).ok_or(Refusal::UnknownPair)?;
-        // A pending pair makes its one test signature and nothing else.
-        if !(found.state == PairState::Pending && found.checked.server_half && message == tag(pair)) {
-            (self.rules.may_sign)(found)?;
-            self.signed.push(pair);
-        }
-        let half = self.half(pair)?;
-        let (theirs, ours) = self.main.points[&pair];
-        let key = self.main.public_key.unwrap_or_else(|| G::join(theirs, ours));
-        let nonce = G::random(&mut self.rng);
-        let sum = G::join(r, G::point(nonce));
-        let z = G::add(nonce, G::mul(super::message::challenge::<G>(sum, key, message), half));
-        Ok(Answer::Part { pair, r: sum, z })
-    }
-
     fn commit_signing(
         &mut self,
         by: DeviceId,
         pair: PairRef,
-        r: G::Point,
-        z: G::Scalar,
-        recovered: Option<(usize, BackupId, bool)>,
+        signature: &C::Signature,
+        recovered: Option<Recovered>,
         now: u64,
-    ) -> Done<Answer<G>> {
-        let (theirs, ours) = *self.main.points.get(&pair).ok_or(Stop::Bad)?;
-        let key = self.main.public_key.unwrap_or_else(|| G::join(theirs, ours));
-        if !signature_holds::<G>(r, z, key, tag(pair)) {
+    ) -> Done<Answer<C>> {
+        let own = C::key(self.main.points.get(&pair).ok_or(Stop::Bad)?);
+        let key = self.main.public_key.unwrap_or(own);
+        if !C::signed(key, pair, test_message(pair), signature) {
             return Err(Stop::Bad);
         }
         let commit = Event::Commit { pair, by };
@@ -434,32 +485,32 @@ impl<G: Group> Server<G> {
         Ok(Answer::Committed { pair })
     }
 
-    fn drill(&self, method: usize, backup: BackupId) -> Done<Answer<G>> {
+    fn drill(&self, method: usize, backup: BackupId) -> Done<Answer<C>> {
         let pair = PairRef::Backup(backup);
         may_recover(self.slot(&backup_key(method)).pair(pair).ok_or(Refusal::UnknownPair)?)?;
-        let envelope = *self.main.envelopes.get(&pair).ok_or(Stop::Bad)?;
-        Ok(Answer::Envelope { backup, envelope })
+        self.envelope(backup)
     }
 
-    fn verify(&mut self, method: usize, backup: BackupId, proof: Proof<G>, now: u64) -> Done<Answer<G>> {
+    fn verify(&mut self, method: usize, backup: BackupId, proof: &C::Proof, now: u64) -> Done<Answer<C>> {
         let pair = PairRef::Backup(backup);
-        let (theirs, ours) = *self.main.points.get(&pair).ok_or(Stop::Bad)?;
+        let stored = self.held(pair)?;
         let slot = self.next(&backup_key(method), &[Event::Opened { pair }], now)?;
-        if !proof.holds(theirs, pair) || G::point(self.half(pair)?) != ours {
+        let proven = C::proven(&stored.public, pair, Proves::Drill, &self.nonce_of(pair), proof);
+        if !proven || !C::fits(&stored, &mut self.rng) {
             return Err(Stop::Bad);
         }
         self.write(now, |main| save(main, slot))?;
         Ok(self.status())
     }
 
-    fn cancel(&mut self, by: DeviceId, pair: PairRef, now: u64) -> Done<Answer<G>> {
+    fn cancel(&mut self, by: DeviceId, pair: PairRef, now: u64) -> Done<Answer<C>> {
         let key = self.key_of(pair).ok_or(Refusal::UnknownPair)?;
         let slot = self.next(&key, &[Event::Cancel { pair, by }], now)?;
         self.write(now, |main| save(main, slot))?;
         Ok(self.status())
     }
 
-    fn remove(&mut self, by: DeviceId, key: &SlotKey, reason: RetireReason, now: u64) -> Done<Answer<G>> {
+    fn remove(&mut self, by: DeviceId, key: &SlotKey, reason: RetireReason, now: u64) -> Done<Answer<C>> {
         // Only an enrolled device may remove anything (METHODS.md G).
         self.slot(&signing_key(by)).active().ok_or(Refusal::NotActive)?;
         let of = |signing| self.main.slots.values().filter(move |slot| slot.key.is_signing() == signing).cloned();
@@ -474,7 +525,7 @@ impl<G: Group> Server<G> {
     }
 
     /// Something only a tampering peer sends. The ban is durable before the answer.
-    fn ban(&mut self, by: DeviceId, pair: PairRef, now: u64) -> Done<Answer<G>> {
+    fn ban(&mut self, by: DeviceId, pair: PairRef, now: u64) -> Done<Answer<C>> {
         let slot = self.next(&signing_key(by), &[Event::Ban { pair }], now)?;
         if slot.slot.pair(pair).is_some_and(|pair| pair.state == PairState::Banned) {
             self.bury(&[pair], Tombstone::Banned)?;
@@ -483,7 +534,7 @@ impl<G: Group> Server<G> {
         Err(Stop::Refused)
     }
 
-    fn status(&self) -> Answer<G> {
+    fn status(&self) -> Answer<C> {
         let pairs = self.main.slots.values().flat_map(|slot| &slot.pairs);
         Answer::Status { pairs: pairs.map(|pair| (pair.id, pair.state)).collect() }
     }
@@ -522,9 +573,10 @@ impl<G: Group> Server<G> {
     }
 
     /// Main database from a copy, shred store as it is. A real store finds out by itself that it is older.
-    pub(super) fn restore(&mut self, copy: &Main<G>, now: u64) -> Result<(), Refusal> {
+    pub(super) fn restore(&mut self, copy: &Main<C>, now: u64) -> Result<(), Refusal> {
         self.main = copy.clone();
         self.kept.clear();
+        self.announced.clear();
         if let Some(store) = &mut self.store {
             store.restore(now);
             self.reload();
@@ -544,6 +596,7 @@ impl<G: Group> Server<G> {
         self.up = true;
         self.fuse = None;
         self.kept.clear();
+        self.announced.clear();
         if let Some(store) = &mut self.store {
             store.reopen(now);
             self.reload();
@@ -565,12 +618,23 @@ impl<G: Group> Server<G> {
     }
 
     /// The half of a pair, if main database and shred store still make one.
-    pub(super) fn half_of(&self, pair: PairRef) -> Option<G::Scalar> {
-        Some(G::sub(*self.main.halves.get(&pair)?, *self.shred.keys.get(&pair)?))
+    pub(super) fn half_of(&self, pair: PairRef) -> Option<C::Half> {
+        C::open_half(self.main.halves.get(&pair)?, *self.shred.keys.get(&pair)?, pair)
     }
 
-    fn half(&self, pair: PairRef) -> Done<G::Scalar> {
-        self.half_of(pair).ok_or(Stop::Bad)
+    /// The same with its record.
+    fn held(&self, pair: PairRef) -> Done<Held<C>> {
+        let public = self.main.points.get(&pair).ok_or(Stop::Bad)?.clone();
+        Ok(Held { half: self.half_of(pair).ok_or(Stop::Bad)?, public })
+    }
+
+    /// Nobody can foresee it, every node knows it, and none has to be stored.
+    fn nonce_of(&self, pair: PairRef) -> [u8; 32] {
+        h("halfkey/simulation/v1/nonce", &[&self.secret, pair.as_bytes()])
+    }
+
+    fn fresh_nonce(&mut self) -> [u8; 32] {
+        h("halfkey/simulation/v1/announced", &[&self.secret, &self.rng.next().to_be_bytes()])
     }
 
     fn key_of(&self, pair: PairRef) -> Option<SlotKey> {
@@ -607,7 +671,7 @@ impl<G: Group> Server<G> {
     }
 
     /// One transaction of the main database. A real store repeats it and must come to the same result.
-    fn write(&mut self, now: u64, change: impl FnOnce(&mut Main<G>)) -> Done<()> {
+    fn write(&mut self, now: u64, change: impl FnOnce(&mut Main<C>)) -> Done<()> {
         self.burn()?;
         change(&mut self.main);
         let changes = std::mem::take(&mut self.main.changes);
@@ -625,7 +689,7 @@ impl<G: Group> Server<G> {
     }
 }
 
-fn save<G: Group>(main: &mut Main<G>, change: Change) {
+fn save<C: Ceremonies>(main: &mut Main<C>, change: Change) {
     main.changes.push((change.slot.key.clone(), change.events));
     main.slots.insert(change.slot.key.clone(), change.slot);
 }

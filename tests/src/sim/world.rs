@@ -1,11 +1,14 @@
 //! Devices, server, two queues, the methods' stores and a clock, moved by one event at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use halfkey_protocol::lifecycle::{Event, PairRef, PairState, SlotKey};
 
 use super::{
-    arithmetic::Group,
+    ceremonies::Ceremonies,
     device::{Device, MethodStore},
     message::{Answer, Mail, Request},
     rng::Rng,
@@ -18,8 +21,10 @@ use super::{
 const MAX_DEVICES: usize = 6;
 
 /// What the observer has seen. It knows the key, which nobody else does.
-pub(super) struct Ledger<G: Group> {
-    pub secret: Option<G::Scalar>,
+pub(super) struct Ledger<C: Ceremonies> {
+    pub secret: Option<C::Whole>,
+    /// Its public key.
+    pub key: Option<C::Key>,
     /// Methods with a backup that was committed and never removed by a user.
     pub expected: BTreeSet<usize>,
     /// Pairs that were refused, before the event at hand.
@@ -30,21 +35,34 @@ pub(super) struct Ledger<G: Group> {
     pub restore_failed: bool,
 }
 
-pub(super) struct World<G: Group> {
-    pub server: Server<G>,
-    pub devices: Vec<Device<G>>,
-    pub methods: Vec<MethodStore<G>>,
-    pub to_server: Vec<Mail<Request<G>>>,
-    pub to_device: Vec<Mail<Answer<G>>>,
+pub(super) struct World<C: Ceremonies> {
+    pub server: Server<C>,
+    pub devices: Vec<Device<C>>,
+    pub methods: Vec<MethodStore<C>>,
+    pub to_server: Vec<Mail<Request<C>>>,
+    pub to_device: Vec<Mail<Answer<C>>>,
     pub now: u64,
-    pub ledger: Ledger<G>,
-    copying: Option<(Main<G>, u64)>,
-    pub copy: Option<Main<G>>,
+    pub ledger: Ledger<C>,
+    copying: Option<(Main<C>, u64)>,
+    pub copy: Option<Main<C>>,
     rules: Rules,
     rng: Rng,
     /// What came to pass, so that a run can say whether it tried anything.
     seen: Seen,
+    /// Pairs that the observer has opened, and what it opened: again only when something about them has changed.
+    opened: RefCell<BTreeMap<PairRef, Opened<C>>>,
 }
+
+/// What a pair was opened from, and its key.
+type Opened<C> = (Parts<C>, Option<<C as Ceremonies>::Whole>);
+
+/// All that a pair's key is made from: the device's half, or envelope and record; the server's half and its shred key.
+type Parts<C> = (
+    Option<<C as Ceremonies>::Half>,
+    Option<(<C as Ceremonies>::Envelope, <C as Ceremonies>::Record)>,
+    <C as Ceremonies>::Sealed,
+    <C as Ceremonies>::Shred,
+);
 
 /// How often the interesting things happened.
 #[derive(Debug, Default, Clone, Copy)]
@@ -80,7 +98,7 @@ impl std::ops::AddAssign for Seen {
     }
 }
 
-impl<G: Group> World<G> {
+impl<C: Ceremonies> World<C> {
     pub(super) fn new(seed: u64, rules: Rules, store: Option<Box<dyn SlotStore>>) -> Self {
         let mut rng = Rng::new(seed);
         let mut device = Device::new(&mut rng, rules.forgets_early);
@@ -88,6 +106,7 @@ impl<G: Group> World<G> {
         let id = device.id;
         let ledger = Ledger {
             secret: None,
+            key: None,
             expected: BTreeSet::new(),
             refused: BTreeSet::new(),
             restored: false,
@@ -106,6 +125,7 @@ impl<G: Group> World<G> {
             rules,
             rng,
             seen: Seen::default(),
+            opened: RefCell::default(),
         }
     }
 
@@ -134,14 +154,19 @@ impl<G: Group> World<G> {
             Kind::Sign => self.begin(a, b, |device, _| device.sign(b)),
             Kind::Cancel => self.act(a, |device, _| device.cancel()),
             Kind::Verify => self.begin(a, b, |device, methods| device.verify(method, methods, b / 4)),
-            Kind::RepeatCommit => self.act(a, |device, _| device.last_commit.into_iter().collect()),
+            Kind::RepeatCommit => self.act(a, |device, _| device.last_commit.clone().into_iter().collect()),
             Kind::Revoke => self.revoke(a, b),
             Kind::RemoveMethod => self.act(a, |_, _| vec![Request::RemoveMethod { method }]),
-            Kind::Tamper => self.act(a, |device, _| device.garbage(b)),
+            Kind::Tamper if b.is_multiple_of(2) => self.act(a, |device, _| device.garbage(b)),
+            Kind::Tamper => {
+                let at = a % self.devices.len();
+                self.devices[at].tampers = Some(b);
+            }
             Kind::Cheat => {
                 let at = a % self.devices.len();
                 self.devices[at].cheats ^= true;
             }
+            Kind::Rot => self.rot(a),
             Kind::Heal => self.begin(a, b, |device, _| device.heal(b)),
             Kind::Review => {
                 self.operate_on(PairState::Banned, a, |pair| Event::Review { pair, beyond_limit: b.is_multiple_of(2) })
@@ -189,13 +214,13 @@ impl<G: Group> World<G> {
         &mut self,
         pick: usize,
         impatience: usize,
-        what: impl FnOnce(&mut Device<G>, &[MethodStore<G>]) -> Vec<Request<G>>,
+        what: impl FnOnce(&mut Device<C>, &[MethodStore<C>]) -> Vec<Request<C>>,
     ) {
         let impatient = (impatience >> 5).is_multiple_of(4);
         self.act(pick, |device, methods| if device.is_idle() || impatient { what(device, methods) } else { vec![] });
     }
 
-    fn act(&mut self, pick: usize, what: impl FnOnce(&mut Device<G>, &[MethodStore<G>]) -> Vec<Request<G>>) {
+    fn act(&mut self, pick: usize, what: impl FnOnce(&mut Device<C>, &[MethodStore<C>]) -> Vec<Request<C>>) {
         let alive: Vec<_> =
             (0..self.devices.len()).filter(|n| self.devices[*n].up && !self.devices[*n].wiped).collect();
         let Some(&at) = alive.get(pick % alive.len().max(1)) else { return };
@@ -203,7 +228,7 @@ impl<G: Group> World<G> {
         self.send(at, out);
     }
 
-    pub(super) fn send(&mut self, at: usize, out: Vec<Request<G>>) {
+    pub(super) fn send(&mut self, at: usize, out: Vec<Request<C>>) {
         let device = self.devices[at].id;
         self.to_server.extend(out.into_iter().map(|body| Mail { device, body }));
     }
@@ -268,7 +293,7 @@ impl<G: Group> World<G> {
     /// The user loses a device, but never the last thing that could bring the wallet back, today or after a restore:
     /// what the user loses between two copies is the operator's recovery point objective, not a fault of the rules.
     fn wipe(&mut self, pick: usize) {
-        let spared = |main: &Main<G>| {
+        let spared = |main: &Main<C>| {
             (0..METHODS.len()).any(|method| {
                 let pair = main.slots.get(&backup_key(method)).and_then(|slot| slot.active());
                 pair.is_some_and(|pair| self.backup_half(method, pair.id).is_some())
@@ -286,9 +311,20 @@ impl<G: Group> World<G> {
             // What its user had asked to be removed a moment before is the user's own loss, too.
             let lost = self.devices[at].id;
             let removes =
-                |request: &Request<G>| matches!(request, Request::Revoke { .. } | Request::RemoveMethod { .. });
+                |request: &Request<C>| matches!(request, Request::Revoke { .. } | Request::RemoveMethod { .. });
             self.to_server.retain(|mail| mail.device != lost || !removes(&mail.body));
             self.seen.wiped += 1;
+        }
+    }
+
+    /// The stored half of a pair that does not count yet is damaged: it must never come to count.
+    fn rot(&mut self, pick: usize) {
+        let main = &mut self.server.main;
+        let pairs = main.slots.values().flat_map(|slot| &slot.pairs);
+        let pending: Vec<_> = pairs.filter(|pair| pair.state == PairState::Pending).map(|pair| pair.id).collect();
+        let stored: Vec<_> = pending.into_iter().filter(|pair| main.halves.contains_key(pair)).collect();
+        if let Some(pair) = stored.get(pick % stored.len().max(1)) {
+            main.halves.entry(*pair).and_modify(C::rot);
         }
     }
 
@@ -358,6 +394,7 @@ impl<G: Group> World<G> {
         for at in 0..self.devices.len() {
             self.devices[at].fuse = None;
             self.devices[at].cheats = false;
+            self.devices[at].tampers = None;
             self.restart_device(at);
         }
         self.drain();
@@ -375,20 +412,36 @@ impl<G: Group> World<G> {
     }
 
     /// Both halves of an active or kept backup, opened as a recovery would and added up.
-    pub(super) fn backup_half(&self, method: usize, pair: PairRef) -> Option<G::Scalar> {
+    pub(super) fn backup_half(&self, method: usize, pair: PairRef) -> Option<C::Whole> {
         let PairRef::Backup(backup) = pair else { return None };
         let record = self.methods[method].get(&backup)?;
         let envelope = self.server.main.envelopes.get(&pair)?;
-        if record.digest != envelope.digest() {
-            return None;
-        }
-        Some(G::add(G::sub(envelope.sealed, record.file_key), self.server.half_of(pair)?))
+        self.whole(pair, None, Some((envelope, record)))
     }
 
     /// Both halves of a signing pair, added up.
-    pub(super) fn signing_halves(&self, pair: PairRef) -> Option<G::Scalar> {
+    pub(super) fn signing_halves(&self, pair: PairRef) -> Option<C::Whole> {
         let holder = self.devices.iter().filter(|device| !device.wiped).find_map(|device| device.shares.get(&pair))?;
-        Some(G::add(holder.half, self.server.half_of(pair)?))
+        self.whole(pair, Some(&holder.half), None)
+    }
+
+    fn whole(
+        &self,
+        pair: PairRef,
+        half: Option<&C::Half>,
+        sealed: Option<(&C::Envelope, &C::Record)>,
+    ) -> Option<C::Whole> {
+        let (server, shred) = (self.server.main.halves.get(&pair)?, *self.server.shred.keys.get(&pair)?);
+        let parts = (half.cloned(), sealed.map(|(a, b)| (a.clone(), b.clone())), server.clone(), shred);
+        if let Some((before, whole)) = self.opened.borrow().get(&pair)
+            && *before == parts
+        {
+            return *whole;
+        }
+        let opened = sealed.and_then(|(envelope, record)| C::open_envelope(record, envelope));
+        let whole = half.or(opened.as_ref()).and_then(|half| C::whole(half, &self.server.half_of(pair)?));
+        self.opened.borrow_mut().insert(pair, (parts, whole));
+        whole
     }
 
     /// What came to pass, with what the tables say.
