@@ -134,6 +134,12 @@ async fn a_backup_is_completed_by_verified_proofs_and_by_nothing_else() {
     assert!(!completed(&other_client.status().await));
 }
 
+/// The bytes of a column with another last byte, for SQLite.
+fn other_end(column: &str) -> String {
+    let last = format!("CASE substr({column}, -1) WHEN x'2a' THEN x'2b' ELSE x'2a' END");
+    format!("CAST(substr({column}, 1, length({column}) - 1) || {last} AS BLOB)")
+}
+
 /// What was damaged in the store after the device read it back is found by the server's own read-back, so that the
 /// backup is not called complete (PROTOCOL.md 5, T8).
 #[tokio::test]
@@ -146,7 +152,6 @@ async fn t08_a_backup_whose_stored_copies_are_damaged_is_never_complete() {
     let pairs: Vec<String> =
         resharing.begun.pairs.iter().map(|pair| format!("x'{}'", hex::encode(pair.pair_id.as_bytes()))).collect();
     let backup = format!("x'{}'", hex::encode(kept.backup.as_bytes()));
-    let other_end = |column: &str| format!("CAST(substr({column}, 1, length({column}) - 1) || x'2a' AS BLOB)");
     let mut damages = vec![("envelopes", "backup", &backup, "envelope", other_end("envelope"), "INTERNAL")];
     for pair in &pairs {
         damages.push(("pair_shares", "id", pair, "half", other_end("half"), "INTERNAL"));
@@ -166,6 +171,26 @@ async fn t08_a_backup_whose_stored_copies_are_damaged_is_never_complete() {
     let ready = phone.commitment(&resharing, &phone.read_back(kept.backup).await);
     phone.commit(kept.backup, &ready).await.unwrap();
     assert!(phone.status().await.backed_up);
+}
+
+/// The same of a wallet that comes to be: damaged between the two rounds and the device's proof, the server's half is
+/// found before anything could be paid to an address that nobody can sign for.
+#[tokio::test]
+async fn t08_a_wallet_whose_stored_halves_are_damaged_never_comes_to_be() {
+    let server = Server::start().await;
+    let mut phone = Phone::new(&server).await;
+    for damaged in 0..2 {
+        let begun = phone.begin_wallets().await;
+        let pair = format!("x'{}'", hex::encode(begun.wallets[damaged].pair_id.as_bytes()));
+        let half = other_end("half");
+        let spoil = async || {
+            assert_eq!(server.tamper(&format!("UPDATE pair_shares SET half = {half} WHERE id = {pair}")).await, 1);
+        };
+        assert_eq!(phone.create_with(begun, spoil).await.unwrap_err(), "INTERNAL", "curve {damaged}");
+        assert!(phone.me().await.wallets.iter().all(|wallet| wallet.public_key.is_none()), "curve {damaged}");
+    }
+    phone.create().await;
+    phone.sign(&Payload::EthMessage(b"hello".to_vec())).await.unwrap();
 }
 
 #[tokio::test]

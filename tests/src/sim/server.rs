@@ -41,7 +41,8 @@ pub struct Rules {
     pub may_sign: fn(&Pair) -> Result<(), Refusal>,
     /// Whether the server checks that the dealt points add up to what it knows (PROTOCOL.md 4.2, step 4).
     pub checks_points: bool,
-    /// Whether a commit waits for both acknowledgements from the copies read back (step 5).
+    /// Whether a commit waits for both acknowledgements from the copies read back (step 5), and that of a signing pair
+    /// for the server's own half, read back once more.
     pub checks_acks: bool,
     /// Whether a device forgets its older keys as soon as a newer backup is committed.
     pub forgets_early: bool,
@@ -456,6 +457,10 @@ impl<C: Ceremonies> Server<C> {
         let commit = Event::Commit { pair, by };
         let found = self.slot(&signing_key(by));
         let pending = found.pair(pair).is_some_and(|pair| pair.state == PairState::Pending);
+        // The signature may be older than the damage: what counts from here on is what is stored now.
+        if pending && self.rules.checks_acks && !C::fits(&self.held(pair)?, &mut self.rng) {
+            return Err(Stop::Bad);
+        }
         let events = match pending {
             true => vec![Event::Evidence { pair, by, what: Evidence::TestSignature }, commit],
             false => vec![commit],

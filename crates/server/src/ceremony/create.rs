@@ -15,7 +15,7 @@ use halfkey_protocol::{
 use minicbor::{Decode, Encode, bytes::ByteArray, bytes::ByteVec};
 
 use super::{Reply, Turn, mismatch, nonce, sign};
-use crate::{fault::Fault, signer};
+use crate::{fault::Fault, signer, store::HalfUse};
 
 /// What is kept between the steps.
 #[derive(Encode, Decode)]
@@ -94,7 +94,8 @@ pub(super) async fn finish(turn: Turn) -> Result<Reply, Fault> {
     Ok(Reply::new(Curve::ALL.into_iter().zip(answers)).with_nonce(nonce).then(next))
 }
 
-/// Step 3: the device proves its halves from the copies it read back; then both pairs become Active together.
+/// Step 3: the device proves its halves from the copies it read back, and ours are read back once more; then both pairs
+/// become Active together.
 pub(super) async fn confirm(turn: Turn) -> Result<Reply, Fault> {
     let _alone = turn.alone().await;
     let parts = turn.parts()?;
@@ -107,11 +108,12 @@ pub(super) async fn confirm(turn: Turn) -> Result<Reply, Fault> {
     let context =
         stored_half(turn.app.deployment, client, &nonce::of_wallets(&turn.app, client, key, &state.pairs), key);
     for (pending, proof) in pending.iter().zip(&parts) {
-        let stored = turn.app.store.signing_pair(client, pending.pair).await?;
-        let public = signer::record(pending.curve, &stored.share.public.ok_or(mismatch())?)?;
+        // Our own half, too: a wallet never comes to be with one that was damaged since it was stored.
+        let (device, usage) = (turn.device.id, HalfUse::ReadBack);
+        let stored = signer::open(&turn.app, now_ms, client, device, pending.pair, usage).await?;
         let statement =
             Statement { purpose: Purpose::Create, context: &context, pair: pending.pair, nonce: &verifier_nonce };
-        proof::verify(&statement, &public.client_point(), proof)?;
+        proof::verify(&statement, &stored.party.public().client_point(), proof)?;
     }
     turn.app.store.activate_signing(client, turn.device.id, &state.pairs, now_ms).await?;
     tracing::info!(%client, device = %turn.device.id, "wallets created");

@@ -174,7 +174,13 @@ impl<'a> Phone<'a> {
 
     pub async fn create(&mut self) {
         let begun = self.begin_wallets().await;
+        self.create_with(begun, async || {}).await.unwrap();
+    }
+
+    /// Key generation and proofs, with something that happens in between.
+    pub async fn create_with(&mut self, begun: WalletsBegun, meanwhile: impl AsyncFnOnce()) -> Result<(), String> {
         let (parties, nonce, mut session) = self.generate(&begun).await;
+        meanwhile().await;
         let client = self.user.client.id;
         let context = stored_half(self.descriptor.deployment, client, &begun.nonce.0, &self.user.public());
         let prove = |(wallet, party): (&halfkey_api::message::PendingWallet, &SigningParty)| {
@@ -183,7 +189,7 @@ impl<'a> Phone<'a> {
             (wallet.curve, proof::prove(&statement, party.share(), &mut OsEntropy).unwrap())
         };
         let proofs = begun.wallets.iter().zip(&parties).map(prove).collect();
-        self.step(&mut session, 3, None, proofs).await.unwrap();
+        self.step(&mut session, 3, None, proofs).await?;
         let share = |(wallet, party): (halfkey_api::message::PendingWallet, SigningParty)| Share {
             curve: wallet.curve,
             wallet: wallet.id,
@@ -192,6 +198,7 @@ impl<'a> Phone<'a> {
             party,
         };
         self.shares = begun.wallets.into_iter().zip(parties).map(share).collect();
+        Ok(())
     }
 
     /// Both rounds; the server's nonce for the proofs, and the session as it stands before step 3.
