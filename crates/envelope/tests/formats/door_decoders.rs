@@ -42,8 +42,7 @@ proptest! {
 }
 
 #[test]
-#[ignore = "no test: writes the inputs from which the fuzzers start, see fuzz/README.md"]
-fn seeds() {
+fn the_seeds_of_the_fuzzers_are_current() {
     seed("door_requests", &bodies::genuine_request());
     seed("door_bodies", &bodies::genuine_context());
     seed("door_sealed", &bodies::genuine_message());

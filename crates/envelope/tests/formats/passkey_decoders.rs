@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::decoders::damaged;
+use crate::decoders::{damaged, seed};
 
 #[path = "../../../../fuzz/bodies/passkey.rs"]
 mod bodies;
@@ -66,4 +66,16 @@ fn the_genuine_inputs_are_accepted() {
     assert!(bodies::keeper_part_opens(&bodies::genuine_keeper_part()));
     assert!(bodies::body_opens(&bodies::genuine_body()));
     assert!(bodies::registers(&bodies::genuine_attestation_object()));
+}
+
+#[test]
+fn the_seeds_of_the_fuzzers_are_current() {
+    seed("passkey_stanza", &bodies::genuine_stanza());
+    seed("passkey_keeper_part", &bodies::genuine_keeper_part());
+    seed("passkey_release_body", &bodies::genuine_body());
+    seed("passkey_part", &bodies::genuine_part());
+    seed("passkey_client_data", &bodies::genuine_client_data());
+    seed("passkey_authenticator_data", &bodies::genuine_authenticator_data());
+    seed("passkey_registration", &bodies::genuine_attestation_object());
+    seed("passkey_cose_key", &bodies::genuine_cose_key());
 }
