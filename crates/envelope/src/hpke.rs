@@ -6,6 +6,7 @@
 //! he, can write the answer, and only the sender of that very request can read it.
 
 use core::fmt;
+use std::sync::OnceLock;
 
 use hpke::{
     Deserializable, Kem as _, OpModeR, OpModeS, Serializable, aead::ChaCha20Poly1305, kdf::HkdfSha256,
@@ -94,7 +95,11 @@ impl<'b, C> minicbor::Decode<'b, C> for PublicKey {
 }
 
 /// A key that opens sealed messages: long-term of a server or keeper, or one-time of a device.
-pub struct SecretKey(Zeroizing<[u8; 32]>);
+pub struct SecretKey {
+    secret: Zeroizing<[u8; 32]>,
+    /// Computed once, when it is first asked for.
+    public: OnceLock<PublicKey>,
+}
 
 crate::secret::redact!(SecretKey);
 
@@ -107,33 +112,33 @@ impl SecretKey {
     /// The key that belongs to a 32-byte seed (RFC 9180 section 7.1.3, DeriveKeyPair).
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        let (secret, _) = X25519HkdfSha256::derive_keypair(seed);
+        let (secret, public) = X25519HkdfSha256::derive_keypair(seed);
         let mut bytes = Zeroizing::new([0u8; 32]);
         secret.write_exact(bytes.as_mut());
-        Self(bytes)
+        Self { secret: bytes, public: OnceLock::from(PublicKey(public.to_bytes().into())) }
     }
 
     /// From the 32 bytes that [`Self::to_bytes`] gave.
     #[must_use]
     pub const fn from_bytes(bytes: Zeroizing<[u8; 32]>) -> Self {
-        Self(bytes)
+        Self { secret: bytes, public: OnceLock::new() }
     }
 
     /// The key itself, for the sealed storage of its owner.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
-        self.0.clone()
+        self.secret.clone()
     }
 
     /// What others seal to.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
-        PublicKey(X25519HkdfSha256::sk_to_pk(&self.private()).to_bytes().into())
+        *self.public.get_or_init(|| PublicKey(X25519HkdfSha256::sk_to_pk(&self.private()).to_bytes().into()))
     }
 
     #[allow(clippy::expect_used, reason = "any 32 bytes are an X25519 private key")]
     fn private(&self) -> <X25519HkdfSha256 as hpke::Kem>::PrivateKey {
-        Deserializable::from_bytes(self.0.as_ref()).expect("32 bytes")
+        Deserializable::from_bytes(self.secret.as_ref()).expect("32 bytes")
     }
 }
 

@@ -53,6 +53,19 @@ impl Point {
         Ok(Self { encoding: padded(bytes), ..Self::new(group.ok_or(Error::InvalidPoint)?)? })
     }
 
+    /// As [`Self::from_bytes`], of an encoding that the caller itself made of a valid point: its order is not checked
+    /// again.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPoint`].
+    pub(crate) fn from_own_bytes(curve: Curve, bytes: &[u8]) -> Result<Self> {
+        let group = match curve {
+            Curve::Secp256k1 => secp256k1(bytes),
+            Curve::Ed25519 => decompressed(bytes).map(Group2::Ed25519),
+        };
+        Self::new(group.ok_or(Error::InvalidPoint)?)
+    }
+
     /// The canonical encoding: 33 or 32 bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -176,10 +189,13 @@ fn secp256k1(bytes: &[u8]) -> Option<Group2> {
 }
 
 fn ed25519(bytes: &[u8]) -> Option<Group2> {
-    let encoded = CompressedEdwardsY::from_slice(bytes).ok()?;
-    let point = encoded.decompress()?;
-    let canonical = point.compress() == encoded;
+    let point = decompressed(bytes)?;
+    let canonical = point.compress().as_bytes() == bytes;
     (canonical && point.is_torsion_free()).then_some(Group2::Ed25519(point))
+}
+
+fn decompressed(bytes: &[u8]) -> Option<EdwardsPoint> {
+    CompressedEdwardsY::from_slice(bytes).ok()?.decompress()
 }
 
 impl fmt::Debug for Point {

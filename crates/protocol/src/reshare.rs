@@ -31,6 +31,7 @@ use minicbor::{
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use self::deal::Dealt;
 use crate::{
     context::{Ceremony, Op, PartyKeys},
     error::{Error, Result},
@@ -161,7 +162,7 @@ struct Open {
 }
 
 /// A dealer's two points: for R1 and for R2.
-#[derive(Encode, Decode, Clone)]
+#[derive(Encode, Decode, Clone, PartialEq, Eq)]
 #[cbor(map)]
 struct Points {
     #[n(0)]
@@ -183,6 +184,30 @@ impl Points {
             Ok(peer) if peer.to_bytes() == *self.peer => Ok([client, peer]),
             _ => Err(Point::from_bytes(half.curve(), &self.peer).err().unwrap_or(Error::ShareMismatch)),
         }
+    }
+
+    /// As [`Self::of_half`] for `recipient`, who has the dealer's sub-share, and with the check that it fits its point.
+    ///
+    /// No point is read. That of the recipient is `part·G`, the other one what is left of `half`: both are valid points
+    /// as they are made, they add up to `half`, and `part` fits. If their canonical encodings are the dealer's, then all
+    /// of this holds for the dealer's points.
+    fn of_part(&self, half: &Point, recipient: Role, part: &Scalar) -> Result<[Point; 2]> {
+        let ours = Point::of(part);
+        let made = half.sub(&ours).map(|other| match recipient {
+            Role::Client => [ours, other],
+            Role::Peer => [other, ours],
+        });
+        match made {
+            Ok(made) if Self::of(&made) == *self => Ok(made),
+            // Which of the checks it was that failed.
+            _ => Err(self.of_half(half).err().unwrap_or(Error::ShareMismatch)),
+        }
+    }
+
+    /// As [`Self::of_half`] for the dealer itself, whose own sid these encodings are hashed into: it made both of them.
+    fn of_own_half(&self, half: &Point) -> Result<[Point; 2]> {
+        let client = Point::from_own_bytes(half.curve(), &self.client)?;
+        Ok([client, half.sub(&client)?])
     }
 }
 
@@ -305,25 +330,35 @@ impl Reshare {
         Ok(())
     }
 
-    /// Step 4 of PROTOCOL.md 4.2, without the recipient's own sub-shares: what every recipient, and S in any case, checks.
-    fn accept(&self, session: &Session<'_>, open: &Opening<'_>) -> Result<Accepted> {
+    /// Step 4 of PROTOCOL.md 4.2, first part: P2 signed this session, and the commitment in it opens to P1's points. Gives
+    /// the sid.
+    fn authentic(&self, session: &Session<'_>, open: &Opening<'_>) -> Result<[u8; 32]> {
         let sid = session.sid();
-        self.dealer()?.identity.verify(DEAL_SIGNATURE, &[&sid], open.peer_signature)?;
+        match open.own_deal {
+            // Ed25519 signatures are deterministic and these bytes were made over this sid by whoever compares them.
+            Some(dealt) if *dealt.sid != sid => return Err(Error::WrongSession),
+            Some(dealt) if dealt.signature.as_slice() != open.peer_signature => {
+                return Err(Error::InvalidIdentitySignature);
+            }
+            Some(_) => {}
+            None => self.dealer()?.identity.verify(DEAL_SIGNATURE, &[&sid], open.peer_signature)?,
+        }
         let opened = commitment(&session.context, open.client_points, open.salt);
         if !bool::from(opened.ct_eq(session.commitment)) {
             return Err(Error::CommitmentMismatch);
         }
-        let client = match open.own {
-            Some(own) => *own,
-            None => open.client_points.of_half(&self.old.client_point())?,
-        };
-        let peer = session.peer_points.of_half(&self.old.peer_point())?;
+        Ok(sid)
+    }
+
+    /// Step 4, second part, on both dealers' points, each pair of which adds up to its dealer's half: the new pair, which
+    /// belongs to the same key and is not the old one.
+    fn accept(&self, sid: [u8; 32], client: &[Point; 2], peer: &[Point; 2]) -> Result<Transcript> {
         let (b1, b2) = (client[0].add(&peer[0])?, client[1].add(&peer[1])?);
         let pair = PairPublic::new(self.old.public_key(), *self.old.chain_code(), b1.encoded(), b2.encoded())?;
         if b1 == self.old.client_point() || b2 == self.old.peer_point() {
             return Err(Error::ShareMismatch);
         }
-        Ok(Accepted { transcript: Transcript { sid, pair }, client, peer })
+        Ok(Transcript { sid, pair })
     }
 }
 
@@ -331,27 +366,9 @@ impl Reshare {
 struct Opening<'a> {
     peer_signature: &'a [u8],
     client_points: &'a Points,
-    /// P1's points for P1 itself, which made them from its half; everybody else reads and checks them.
-    own: Option<&'a [Point; 2]>,
     salt: &'a [u8; 32],
-}
-
-struct Accepted {
-    transcript: Transcript,
-    client: [Point; 2],
-    peer: [Point; 2],
-}
-
-impl Accepted {
-    /// Adds the two sub-shares of a recipient, each checked against its point.
-    fn combine(&self, recipient: Role, from_client: &Scalar, from_peer: &Scalar) -> Result<Scalar> {
-        let j = usize::from(recipient.code() - 1);
-        let fits = Point::of(from_client) == self.client[j] && Point::of(from_peer) == self.peer[j];
-        if !fits {
-            return Err(Error::ShareMismatch);
-        }
-        from_client.add(from_peer)
-    }
+    /// For P2 itself: what it remembers of its deal.
+    own_deal: Option<&'a Dealt>,
 }
 
 /// `com₁ = H(ctx ‖ 1 ‖ S₁₁ ‖ S₁₂ ‖ salt)`.
@@ -372,7 +389,7 @@ fn split(half: &Scalar, entropy: &mut dyn halfkey_envelope::entropy::Entropy) ->
 /// The points of a split, of the half with this point: the second is what is left of it, as the second scalar is.
 fn split_points(split: &[Scalar; 2], half: &Point) -> Result<[Point; 2]> {
     let first = Point::of(&split[0]);
-    Ok([first, half.sub(&first)?])
+    Ok([first.encoded(), half.sub(&first)?.encoded()])
 }
 
 /// Associated data of a sealed sub-share: session, dealer, recipient.

@@ -96,17 +96,19 @@ impl Dealer {
         let opening = Opening {
             peer_signature: deal.signature.as_slice(),
             client_points: &client_points,
-            own: Some(&self.points),
             salt: &self.salt,
+            own_deal: None,
         };
-        let accepted = self.reshare.accept(&session, &opening)?;
-        let sid = *accepted.transcript.sid();
+        let sid = self.reshare.authentic(&session, &opening)?;
         let curve = self.reshare.ceremony.curve;
         let from_peer = unseal(&self.hpke, &sid, Role::Peer, Role::Client, curve, &deal.sealed_client)?;
-        let half = accepted.combine(Role::Client, &self.split[0], &from_peer)?;
+        let peer = deal.points.of_part(&self.reshare.old.peer_point(), Role::Client, &from_peer)?;
+        // Our own points were made from our split, of our half.
+        let transcript = self.reshare.accept(sid, &self.points, &peer)?;
+        let half = self.split[0].add(&from_peer)?;
         let client_sealed = seal(&self.reshare, &sid, Role::Client, Role::Peer, &self.split[1], entropy)?;
         let open = self.message(deal, client_points, client_sealed, &sid, device);
-        Ok(Opened { message: message(Step::Open, &sid, &open)?, half: H::wrap(half), transcript: accepted.transcript })
+        Ok(Opened { message: message(Step::Open, &sid, &open)?, half: H::wrap(half), transcript })
     }
 
     fn session<'a>(&'a self, deal: &'a Deal) -> Session<'a> {
@@ -153,6 +155,9 @@ pub(super) struct Dealt {
     pub(super) hpke: ByteArray<32>,
     #[n(1)]
     pub(super) sid: ByteArray<32>,
+    /// Its own, over the sid.
+    #[n(2)]
+    pub(super) signature: ByteArray<64>,
 }
 
 /// Step 2, by P2: deals after a hiding commitment and nothing else. The sub-shares are dropped in this call; what is
@@ -199,7 +204,7 @@ pub fn deal(
         sealed_peer: ByteVec::from(seal(&reshare, &sid, Role::Peer, Role::Peer, &split[1], entropy)?),
         signature: identity.sign(DEAL_SIGNATURE, &[&sid]).into(),
     };
-    let kept = Dealt { hpke: commit.hpke, sid: sid.into() };
+    let kept = Dealt { hpke: commit.hpke, sid: sid.into(), signature: deal.signature };
     Ok((message(Step::Deal, &context, &deal)?, Kept::new(Step::KeptDeal, &kept_session(&reshare), &kept)?))
 }
 

@@ -3,7 +3,7 @@
 use halfkey_envelope::hpke::SecretKey;
 
 use super::{
-    Accepted, OPEN_SIGNATURE, Open, Opening, Reshare, Session, Transcript,
+    OPEN_SIGNATURE, Open, Opening, Reshare, Session, Transcript,
     deal::{Dealt, kept_session},
     open_parts, unseal,
 };
@@ -23,12 +23,14 @@ pub fn receive<H: Half>(reshare: &Reshare, hpke: &SecretKey, open: &[u8]) -> Res
     if !ours {
         return Err(Error::InvalidContext);
     }
-    let (open, accepted) = accept(reshare, open)?;
-    let (sid, curve) = (accepted.transcript.sid(), reshare.ceremony.curve);
-    let from_client = unseal(hpke, sid, Role::Client, Role::Peer, curve, &open.client_sealed)?;
-    let from_peer = unseal(hpke, sid, Role::Peer, Role::Peer, curve, &open.peer_sealed)?;
-    let half = accepted.combine(Role::Peer, &from_client, &from_peer)?;
-    Ok((H::wrap(half), accepted.transcript))
+    let (sid, open) = authentic(reshare, open, None)?;
+    let curve = reshare.ceremony.curve;
+    let from_client = unseal(hpke, &sid, Role::Client, Role::Peer, curve, &open.client_sealed)?;
+    let from_peer = unseal(hpke, &sid, Role::Peer, Role::Peer, curve, &open.peer_sealed)?;
+    let client = open.client_points.of_part(&reshare.old.client_point(), Role::Peer, &from_client)?;
+    let peer = open.peer_points.of_part(&reshare.old.peer_point(), Role::Peer, &from_peer)?;
+    let transcript = reshare.accept(sid, &client, &peer)?;
+    Ok((H::wrap(from_client.add(&from_peer)?), transcript))
 }
 
 /// S as P2 of a backup or healing: the same checks on points, and that the opening belongs to its **own** deal.
@@ -38,11 +40,13 @@ pub fn receive<H: Half>(reshare: &Reshare, hpke: &SecretKey, open: &[u8]) -> Res
 pub fn verify_opening(reshare: &Reshare, kept: Kept, open: &[u8]) -> Result<Transcript> {
     let dealt: Dealt = kept.open(Step::KeptDeal, &kept_session(reshare))?;
     let reshare = reshare.with_device_key(&dealt.hpke)?;
-    let (_, accepted) = accept(&reshare, open)?;
-    if *accepted.transcript.sid() == *dealt.sid { Ok(accepted.transcript) } else { Err(Error::WrongSession) }
+    let (sid, open) = authentic(&reshare, open, Some(&dealt))?;
+    let client = open.client_points.of_half(&reshare.old.client_point())?;
+    let peer = open.peer_points.of_own_half(&reshare.old.peer_point())?;
+    reshare.accept(sid, &client, &peer)
 }
 
-fn accept(reshare: &Reshare, bytes: &[u8]) -> Result<(Open, Accepted)> {
+fn authentic(reshare: &Reshare, bytes: &[u8], own_deal: Option<&Dealt>) -> Result<([u8; 32], Open)> {
     reshare.check()?;
     let (claimed, open) = parse_any::<Open>(Step::Open, bytes)?;
     let reshare = reshare.with_device_key(&open.hpke)?;
@@ -61,9 +65,9 @@ fn accept(reshare: &Reshare, bytes: &[u8]) -> Result<(Open, Accepted)> {
     let opening = Opening {
         peer_signature: open.peer_signature.as_slice(),
         client_points: &open.client_points,
-        own: None,
         salt: &open.salt,
+        own_deal,
     };
-    let accepted = reshare.accept(&session, &opening)?;
-    Ok((open, accepted))
+    let sid = reshare.authentic(&session, &opening)?;
+    Ok((sid, open))
 }

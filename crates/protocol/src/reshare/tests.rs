@@ -184,8 +184,11 @@ fn t06_a_pair_equal_to_the_old_one_is_refused() {
         peer_points: &peer_points,
     };
     let signature = setting.server.sign(DEAL_SIGNATURE, &[&session.sid()]);
-    let opening = Opening { peer_signature: &signature, client_points: &client_points, own: None, salt: &salt };
-    assert_eq!(setting.reshare.accept(&session, &opening).err(), Some(Error::ShareMismatch));
+    let opening = Opening { peer_signature: &signature, client_points: &client_points, salt: &salt, own_deal: None };
+    let sid = setting.reshare.authentic(&session, &opening).unwrap();
+    let client = client_points.of_half(&setting.reshare.old.client_point()).unwrap();
+    let peer = peer_points.of_half(&setting.reshare.old.peer_point()).unwrap();
+    assert_eq!(setting.reshare.accept(sid, &client, &peer).err(), Some(Error::ShareMismatch));
 }
 
 /// Changes one field of message 3 and signs it again as the device would.
@@ -249,6 +252,53 @@ fn t14_sub_shares_that_do_not_fit_their_points_are_refused() {
         let sealed = seal(bytes, &mut setting.entropy);
         let bytes = resigned(&setting, &opened.message, |open| open.client_sealed = sealed.clone().into());
         assert_eq!(setting.receive(&bytes).err(), Some(expected));
+    }
+}
+
+/// Whoever has a sub-share reads no point: it must see of the points all that a reader sees.
+#[test]
+fn points_are_the_same_from_a_sub_share_as_read() {
+    for curve in Curve::ALL {
+        let mut setting = setting(curve, 11);
+        let e = &mut setting.entropy;
+        let scalars = split(setting.client.share().scalar(), e);
+        let half = setting.client.public().client_point();
+        let points = Points::of(&scalars.each_ref().map(Point::of));
+        let read = points.of_half(&half).unwrap();
+        let other = Points::of(&split(&Scalar::random(curve, e), e).each_ref().map(Point::of));
+        let broken = Points { client: vec![0; points.client.len()].into(), ..points.clone() };
+        for (role, part) in [(Role::Client, &scalars[0]), (Role::Peer, &scalars[1])] {
+            assert_eq!(points.of_part(&half, role, part), Ok(read));
+            assert_eq!(points.of_part(&half, role.other(), part), Err(Error::ShareMismatch));
+            assert_eq!(points.of_part(&half, role, &Scalar::random(curve, e)), Err(Error::ShareMismatch));
+            assert_eq!(other.of_part(&half, role, part), Err(Error::ShareMismatch));
+            assert_eq!(broken.of_part(&half, role, part), Err(Error::InvalidPoint));
+            // The whole half as a part leaves the identity for the other.
+            let whole = setting.client.share().scalar();
+            assert_eq!(points.of_part(&half, role, whole), Err(Error::ShareMismatch));
+        }
+        assert_eq!(points.of_own_half(&half), Ok(read));
+    }
+}
+
+/// The server knows its own signature again; one that others would refuse is none, in an opening of its very deal.
+#[test]
+fn the_witness_refuses_another_signature_than_its_own() {
+    for curve in Curve::ALL {
+        let mut setting = setting(curve, 12);
+        let e = &mut setting.entropy;
+        let hpke = SecretKey::generate(e);
+        let (dealer, commit) =
+            Dealer::start(&setting.reshare, setting.client.share(), &setting.device, hpke, e).unwrap();
+        let (deal, kept) = deal(&setting.reshare, setting.peer.share(), &setting.server, &commit, e).unwrap();
+        let opened = dealer.open::<ClientBackupShare>(&deal, &setting.device, e).unwrap();
+        let witness = |open: &[u8]| {
+            verify_opening(&setting.reshare, crate::wire::Kept::from_bytes(kept.as_bytes().to_vec()), open)
+        };
+        assert_eq!(witness(&opened.message), Ok(opened.transcript));
+        let changed = resigned(&setting, &opened.message, |open| open.peer_signature[0] ^= 1);
+        assert_eq!(witness(&changed), Err(Error::InvalidIdentitySignature));
+        assert_eq!(setting.receive(&changed).err(), Some(Error::InvalidIdentitySignature));
     }
 }
 
