@@ -97,13 +97,19 @@ pub(crate) trait EcdsaBackend {
         request: &Blob,
     ) -> Result<(Self::ServerSign, Blob)>;
     fn sign_client_2(state: Self::ClientSign1, answer: &Blob) -> Result<(Self::ClientSign2, Blob)>;
-    fn sign_server_2(
+    /// Nothing leaves before `verified` has accepted the signature.
+    fn sign_server_2<T>(
         signer: &Signer<'_, Self::Ot>,
         job: &EcdsaJob<'_>,
         state: Self::ServerSign,
         request: &Blob,
-    ) -> Result<(RawEcdsa, Blob)>;
-    fn sign_client_3(state: Self::ClientSign2, answer: &Blob) -> Result<RawEcdsa>;
+        verified: impl Fn(&RawEcdsa) -> Result<T>,
+    ) -> Result<(T, Blob)>;
+    fn sign_client_3<T>(
+        state: Self::ClientSign2,
+        answer: &Blob,
+        verified: impl Fn(&RawEcdsa) -> Result<T>,
+    ) -> Result<T>;
 
     /// The public key at `path` below `public`.
     fn derive(public: &PairPublic, path: &[u32]) -> Result<Point>;

@@ -34,7 +34,7 @@ use dkls23::{
         zero_shares::ZeroShare,
     },
 };
-use k256::{AffinePoint, ProjectivePoint, Scalar as K256Scalar, Secp256k1};
+use k256::{AffinePoint, ProjectivePoint, Scalar as K256Scalar, Secp256k1, elliptic_curve::scalar::IsHigh};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
@@ -310,24 +310,25 @@ impl EcdsaBackend for Dkls {
         Ok((ClientSign2 { party, data, x, ours }, request))
     }
 
-    fn sign_server_2(
+    fn sign_server_2<T>(
         signer: &Signer<'_, Ot>,
         job: &EcdsaJob<'_>,
         state: ServerSign,
         request: &Blob,
-    ) -> Result<(RawEcdsa, Blob)> {
+        verified: impl Fn(&RawEcdsa) -> Result<T>,
+    ) -> Result<(T, Blob)> {
         let party = signing_party(signer, job.path)?;
         let data = sign_data(Role::Peer, job)?;
         let theirs = request.open::<ClientRounds2And3>(LIBRARY)?;
         check_round2(Role::Peer, &theirs.round2)?;
         let (x, ours) = party.sign_phase3(&data, state.unique, state.kept, &[theirs.round2]).map_err(abort)?;
-        let signature = assemble(&party, &data, &x, [ours.clone(), theirs.round3])?;
+        let signature = assemble(&party, &data, &x, [ours.clone(), theirs.round3], verified)?;
         Ok((signature, Blob::new(LIBRARY, &ours)?))
     }
 
-    fn sign_client_3(state: ClientSign2, answer: &Blob) -> Result<RawEcdsa> {
+    fn sign_client_3<T>(state: ClientSign2, answer: &Blob, verified: impl Fn(&RawEcdsa) -> Result<T>) -> Result<T> {
         let theirs = answer.open::<Broadcast3to4<K>>(LIBRARY)?;
-        assemble(&state.party, &state.data, &state.x, [state.ours, theirs])
+        assemble(&state.party, &state.data, &state.x, [state.ours, theirs], verified)
     }
 
     fn derive(public: &PairPublic, path: &[u32]) -> Result<Point> {
@@ -513,12 +514,34 @@ fn package(public: &PairPublic) -> Result<PublicKeyPackage<K>> {
     Ok(PublicKeyPackage::new(affine(&public.public_key())?, shares, parameters()?))
 }
 
-fn assemble(party: &Party<K>, data: &SignData, x: &str, parts: [Broadcast3to4<K>; 2]) -> Result<RawEcdsa> {
-    let (s, recovery_id) = party.sign_phase4(data, x, &parts, true).map_err(abort)?;
-    let bytes = |text: &str| -> Result<[u8; 32]> {
-        hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(Error::Internal)
-    };
-    Ok(RawEcdsa { r: bytes(x)?, s: bytes(&s)?, recovery_id })
+/// The signature of both parties' parts, **verified by the caller**, who finds its recovery id by that.
+///
+/// The library's own last step verifies it as well and then computes R anew for the recovery id: five multiplications in
+/// constant time of what is public. It runs where the verification fails, and says what was wrong. It refuses an x that
+/// is not below n, so R's x was not reduced and the recovery id is one of two.
+fn assemble<T>(
+    party: &Party<K>,
+    data: &SignData,
+    x: &str,
+    parts: [Broadcast3to4<K>; 2],
+    verified: impl Fn(&RawEcdsa) -> Result<T>,
+) -> Result<T> {
+    let signature = signature_of(x, &parts);
+    let with = |recovery_id| signature.and_then(|(r, s)| verified(&RawEcdsa { r, s, recovery_id }).ok());
+    if let Some(verified) = with(0).or_else(|| with(1)) {
+        return Ok(verified);
+    }
+    party.sign_phase4(data, x, &parts, true).map_err(abort)?;
+    Err(Error::SignatureInvalid)
+}
+
+/// r and s, low (step 10 of Protocol 3.6 in eprint 2023/765): `s = (w₁ + w₂) / (u₁ + u₂)`.
+fn signature_of(x: &str, parts: &[Broadcast3to4<K>; 2]) -> Option<([u8; 32], [u8; 32])> {
+    let [ours, theirs] = parts;
+    let s = (ours.w + theirs.w) * Option::<K256Scalar>::from((ours.u + theirs.u).invert())?;
+    let low = if bool::from(s.is_high()) { -s } else { s };
+    let r = hex::decode(x).ok()?.try_into().ok()?;
+    Some((r, low.to_bytes().into()))
 }
 
 /// Trap 3: an abort that spends OT state is a ban; every other one leaves the state as it was.

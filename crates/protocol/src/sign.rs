@@ -9,7 +9,10 @@ use halfkey_envelope::{
     hash::{h, sha256},
     wallet::Curve,
 };
-use k256::ecdsa::{RecoveryId, Signature as K256Signature, VerifyingKey, signature::hazmat::PrehashVerifier};
+use k256::{
+    ProjectivePoint,
+    ecdsa::{RecoveryId, Signature as K256Signature, VerifyingKey},
+};
 use minicbor::{Decode, Encode, bytes::ByteArray};
 
 use crate::{
@@ -20,7 +23,7 @@ use crate::{
     pair::Role,
     party::SigningParty,
     path::DerivationPath,
-    point::Point,
+    point::{Group2, Point},
     wire::{Blob, Kept, Step, message, parse},
 };
 
@@ -264,8 +267,7 @@ impl ClientSecond {
     /// Any of [`Error`].
     pub fn finish(self, answer: &[u8]) -> Result<Signature> {
         let answer: Last = parse(Step::SignAnswer2, &self.session, answer)?;
-        let raw = Ecdsa::sign_client_3(self.state, &answer.blob)?;
-        verified_ecdsa(&self.key, &self.message, &raw)
+        Ecdsa::sign_client_3(self.state, &answer.blob, |raw| verified_ecdsa(&self.key, &self.message, raw))
     }
 }
 
@@ -335,8 +337,9 @@ pub fn server_2(
     let request: Last = parse(Step::SignRequest2, &kept.session, request)?;
     let state = kept.state.open(Ecdsa::LIBRARY).map_err(|_| Error::InvalidState)?;
     let job = job(*kept.id, payload, path)?;
-    let (raw, blob) = Ecdsa::sign_server_2(&party.ecdsa()?, &job, state, &request.blob)?;
-    let signature = verified_ecdsa(&key(party, path)?, payload, &raw)?;
+    let key = key(party, path)?;
+    let verified = |raw: &RawEcdsa| verified_ecdsa(&key, payload, raw);
+    let (signature, blob) = Ecdsa::sign_server_2(&party.ecdsa()?, &job, state, &request.blob, verified)?;
     Ok((message(Step::SignAnswer2, &kept.session, &Last { blob })?, signature))
 }
 
@@ -407,22 +410,24 @@ fn wire_round(step: Step, context: &[u8; 32], nonce: [u8; 32], blob: Blob) -> Re
     message(step, context, &Round { nonce: nonce.into(), blob })
 }
 
-/// Low-S, verifies with k256, and the recovery id gives the signing key (PROTOCOL.md 5, T19).
+/// Low-S, and k256 recovers the signing key from it (PROTOCOL.md 5, T19).
+///
+/// That is the verification: k256 recovers `Q = r⁻¹(s·R − z·G)` for the point R of r and recovery id. If Q is the signing
+/// key, then `s⁻¹(z·G + r·Q) = R`, whose x is r: the equation of ECDSA, and the recovery id is right as well.
 fn verified_ecdsa(key: &Point, message: &Message, raw: &RawEcdsa) -> Result<Signature> {
     check_ecdsa(key, &message.digest()?, raw).ok_or(Error::SignatureInvalid)?;
     Ok(Signature::Ecdsa { r: raw.r, s: raw.s, recovery_id: raw.recovery_id })
 }
 
-fn check_ecdsa(key: &Point, digest: &[u8; 32], raw: &RawEcdsa) -> Option<()> {
-    let verifier = VerifyingKey::from_sec1_bytes(&key.to_bytes()).ok()?;
+pub(crate) fn check_ecdsa(key: &Point, digest: &[u8; 32], raw: &RawEcdsa) -> Option<()> {
+    let Group2::Secp256k1(key) = key.group() else { return None };
     let signature = K256Signature::from_scalars(raw.r, raw.s).ok()?;
     if signature.normalize_s() != signature {
         return None;
     }
-    verifier.verify_prehash(digest, &signature).ok()?;
     let recovery_id = RecoveryId::from_byte(raw.recovery_id)?;
     let recovered = VerifyingKey::recover_from_prehash(digest, &signature, recovery_id).ok()?;
-    (recovered == verifier).then_some(())
+    (ProjectivePoint::from(*recovered.as_affine()) == *key).then_some(())
 }
 
 /// Verifies with ed25519-dalek, strictly (PROTOCOL.md 5, T19).

@@ -7,11 +7,14 @@ use dkls23::utilities::{
     ot::base::{OTReceiver, OTSender},
 };
 use halfkey_envelope::{entropy::DangerSeededEntropy, wallet::Curve};
-use k256::elliptic_curve::{PrimeField, group::GroupEncoding};
+use k256::{
+    ecdsa::Signature as K256Signature,
+    elliptic_curve::{PrimeField, group::GroupEncoding},
+};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{half::Half, party::danger_deal};
+use crate::{half::Half, party::danger_deal, sign::check_ecdsa};
 
 const JOB: EcdsaJob<'static> = EcdsaJob { id: [3; 32], digest: [5; 32], path: &[] };
 
@@ -46,6 +49,15 @@ fn sides() -> (Side, Side) {
 
 fn hollow_of(party: &crate::SigningParty, session: [u8; 32], refresh: [u8; 32]) -> Hollow<'_> {
     Hollow { role: party.role(), share: party.share(), public: party.public(), session, refresh }
+}
+
+/// The verification of `sign.rs`, for a signature of [`JOB`].
+fn verifier(side: &Side) -> impl Fn(&RawEcdsa) -> Result<(K256Signature, u8)> {
+    let key = side.public.public_key();
+    move |raw| {
+        check_ecdsa(&key, &JOB.digest, raw).ok_or(Error::SignatureInvalid)?;
+        Ok((K256Signature::from_scalars(raw.r, raw.s).unwrap(), raw.recovery_id))
+    }
 }
 
 fn blob(value: &impl Serialize) -> Blob {
@@ -111,11 +123,37 @@ fn t01_every_tampered_field_aborts_and_ot_fields_ban() {
         let mut message = request.open::<ClientRounds2And3>(LIBRARY).unwrap();
         tamper(&mut message);
         let state = kept.open::<ServerSign>(LIBRARY).unwrap();
-        let error = Dkls::sign_server_2(&server.signer(), &JOB, state, &blob(&message)).err();
+        let error = Dkls::sign_server_2(&server.signer(), &JOB, state, &blob(&message), verifier(&server)).err();
         assert_eq!(error, Some(expected), "round 2, {field}");
     }
     let state = kept.open::<ServerSign>(LIBRARY).unwrap();
-    assert!(Dkls::sign_server_2(&server.signer(), &JOB, state, &request).is_ok(), "the honest message still works");
+    let honest = Dkls::sign_server_2(&server.signer(), &JOB, state, &request, verifier(&server));
+    assert!(honest.is_ok(), "the honest message still works");
+}
+
+#[test]
+fn what_is_assembled_is_what_the_library_assembles_and_nothing_is_returned_unverified() {
+    let (client, server) = sides();
+    let mut recovery_ids = [false; 2];
+    while recovery_ids != [true; 2] {
+        let (state, request) = Dkls::sign_client_1(&client.signer(), &JOB).unwrap();
+        let (kept, answer) = Dkls::sign_server_1(&server.signer(), &JOB, &request).unwrap();
+        let kept = blob(&kept);
+        let (state, request) = Dkls::sign_client_2(state, &answer).unwrap();
+        let again = || kept.open::<ServerSign>(LIBRARY).unwrap();
+        let refuses = |_: &RawEcdsa| -> Result<()> { Err(Error::Internal) };
+        let refused = Dkls::sign_server_2(&server.signer(), &JOB, again(), &request, refuses).err();
+        assert_eq!(refused, Some(Error::SignatureInvalid));
+        let signed = Dkls::sign_server_2(&server.signer(), &JOB, again(), &request, verifier(&server));
+        let (server_signature, answer) = signed.unwrap();
+        let parts = [state.ours.clone(), answer.open::<Broadcast3to4<K>>(LIBRARY).unwrap()];
+        let (s, recovery_id) = state.party.sign_phase4(&state.data, &state.x, &parts, true).unwrap();
+        let x = state.x.clone();
+        let (signature, id) = Dkls::sign_client_3(state, &answer, verifier(&client)).unwrap();
+        assert_eq!((signature, id), server_signature);
+        assert_eq!((hex::encode(signature.to_bytes()), id), (x + &s, recovery_id));
+        recovery_ids[usize::from(id)] = true;
+    }
 }
 
 /// 256 tampering attempts at the OT extension: none gets an answer, so none gets a second one from one OT state.
@@ -344,7 +382,10 @@ fn t14_the_identity_is_refused_in_every_point_of_a_message() {
         let mut message = request.open::<ClientRounds2And3>(LIBRARY).unwrap();
         *field(&mut message) = identity;
         let state = kept.open::<ServerSign>(LIBRARY).unwrap();
-        assert_eq!(Dkls::sign_server_2(&server.signer(), &JOB, state, &blob(&message)).err(), invalid);
+        assert_eq!(
+            Dkls::sign_server_2(&server.signer(), &JOB, state, &blob(&message), verifier(&server)).err(),
+            invalid
+        );
     }
 }
 

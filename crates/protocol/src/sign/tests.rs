@@ -32,6 +32,27 @@ fn t19_a_recovery_id_of_another_key_is_refused() {
     assert_eq!(verified_ecdsa(&key, &message, &raw), Err(Error::SignatureInvalid));
 }
 
+/// Whatever recovery id comes with it.
+#[test]
+fn t19_a_signature_of_something_else_is_refused() {
+    let (key, message, raw) = signed();
+    let other_digest = Message { payload: [0; 32], input: Input::Digest([8; 32]) };
+    let other_key = key.add(&key).unwrap();
+    for recovery_id in 0..4 {
+        let with = |r: [u8; 32], s: [u8; 32]| RawEcdsa { r, s, recovery_id };
+        let (mut r, mut s) = (raw.r, raw.s);
+        r[31] ^= 1;
+        s[31] ^= 1;
+        let refused = [
+            verified_ecdsa(&key, &message, &with(r, raw.s)),
+            verified_ecdsa(&key, &message, &with(raw.r, s)),
+            verified_ecdsa(&key, &other_digest, &with(raw.r, raw.s)),
+            verified_ecdsa(&other_key, &message, &with(raw.r, raw.s)),
+        ];
+        assert_eq!(refused, [Err(Error::SignatureInvalid); 4], "recovery id {recovery_id}");
+    }
+}
+
 #[test]
 fn t19_an_ed25519_signature_is_verified_strictly() {
     use ed25519_dalek::Signer;
