@@ -149,8 +149,23 @@ impl Keeper {
     /// # Errors
     /// When it does not answer.
     pub async fn start(folder: &Path, name: &str) -> io::Result<Self> {
+        Self::start_with_key(folder, name, 1).await
+    }
+
+    /// Ends it and starts it again with the root that it has, announcing the key of this number.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn rotate(&mut self, folder: &Path, name: &str, key_id: KeyId) -> io::Result<()> {
+        self.keeper.abort();
+        let _ended = (&mut self.keeper).await;
+        *self = Self::start_with_key(folder, name, key_id).await?;
+        Ok(())
+    }
+
+    async fn start_with_key(folder: &Path, name: &str, key_id: KeyId) -> io::Result<Self> {
         let [data, bare_socket, socket] = ["", ".bare.sock", ".sock"].map(|end| folder.join(format!("{name}{end}")));
-        let config = Config::new(Listen::Unix(bare_socket.clone()), data);
+        let config = Config { key_id, ..Config::new(Listen::Unix(bare_socket.clone()), data) };
         let keeper = tokio::spawn(async move {
             let _ = halfkey_keeper::serve(config, |_| Ok(()), std::future::pending()).await;
         });

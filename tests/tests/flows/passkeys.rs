@@ -346,6 +346,32 @@ async fn evidence_is_asked_for_once_a_day_and_silent_backups_speak_to_no_keeper(
     assert_eq!(calls, 2, "the release, and the new device's evidence; none for the fresh backup's opening");
 }
 
+#[tokio::test]
+async fn what_was_sealed_to_an_older_key_of_the_keeper_opens_after_a_rotation() {
+    let mut world = World::start().await;
+    let (token, provider, phone, addresses) = start(&world, 61).await;
+    phone.halfkey.backup_wallet(passkey(PasskeyMode::KeeperAndPrf)).await.unwrap();
+    let old_app = world.phone_of(&token, &provider);
+    let folder = world.folder.path().to_owned();
+    world.passkey_keeper.rotate(&folder, "keeper", 2).await.unwrap();
+
+    // An app with the new descriptor, and one that still has the old one: the keeper has both keys.
+    let pinned = world.passkey_keeper.pinned();
+    assert_eq!(pinned.key_id, 2);
+    let rotated = world.trusts(|_| ()).await;
+    let new_app = world.phone_trusting(&token, &provider, rotated);
+    let recovered = by_passkey(&new_app, &addresses).await.unwrap();
+    assert_eq!((&recovered.addresses, recovered.identity), (&addresses, Identity::Confirmed));
+    signs(&new_app, &addresses).await.unwrap();
+    // Its fresh backup is sealed to the new key, which the old descriptor does not name.
+    recovered.fresh_backup.unwrap();
+    let recovered = by_passkey(&old_app, &addresses).await.unwrap();
+    assert_eq!(recovered.addresses, addresses);
+    // It seals nothing to a key that it does not know.
+    assert_eq!(recovered.fresh_backup, Err(Error::EvidenceRefused { reason: "OTHER_KEY" }));
+    signs(&old_app, &addresses).await.unwrap();
+}
+
 /// Changes the frame in a relayed answer.
 fn frames(phone: &Phone, change: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static) {
     use halfkey_api::message::DoorAnswer;
