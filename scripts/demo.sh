@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The README's first command, run as a newcomer runs it, and its answer checked field by field.
+# The README's first commands, run as a newcomer runs it, and their answers checked field by field.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-for flags in "" "--revoke-old-device"; do
+for flags in "" "--revoke-old-device" "--method passkey"; do
   # shellcheck disable=SC2086
   cargo run --quiet --release -- demo --json $flags | python3 -c '
 import json, re, sys

@@ -47,11 +47,13 @@ pub struct Authenticator {
     pub prf: bool,
     /// Whether the user passes its verification.
     pub verifies: bool,
+    /// Whether its passkeys are kept elsewhere too (BE and BS), as those of a user's account are.
+    pub synced: bool,
 }
 
 impl Default for Authenticator {
     fn default() -> Self {
-        Self { prf: true, verifies: true }
+        Self { prf: true, verifies: true, synced: true }
     }
 }
 
@@ -101,6 +103,8 @@ impl Browser {
             "isUserVerified": what.verifies,
             "automaticPresenceSimulation": true,
             "hasPrf": what.prf,
+            "defaultBackupEligibility": what.synced,
+            "defaultBackupState": what.synced,
         });
         let added = self.call("WebAuthn.addVirtualAuthenticator", json!({ "options": options })).await?;
         Ok(added["authenticatorId"].as_str().unwrap_or_default().to_owned())
@@ -209,6 +213,21 @@ impl Browser {
     /// What the browser refuses.
     pub async fn press_tab(&mut self) -> io::Result<()> {
         self.press(json!({ "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9 })).await
+    }
+
+    /// Reaches a button by the keyboard and presses it.
+    ///
+    /// # Errors
+    /// When there is no such button, or it does not answer; the page's text is in the message.
+    pub async fn press_button(&mut self, id: &str) -> io::Result<()> {
+        for _ in 0..6 {
+            if self.value("document.activeElement?.id").await? == *id {
+                return self.press_enter().await;
+            }
+            self.press_tab().await?;
+        }
+        let seen = self.value("location.href + '\\n' + document.body?.innerText").await?;
+        Err(io::Error::other(format!("no {id} on this page: {seen}")))
     }
 
     async fn press(&mut self, key: Value) -> io::Result<()> {

@@ -22,14 +22,20 @@ use halfkey_server::{
 use serde_json::Value;
 
 use crate::{
-    keeper::{self, Front},
     postgres::Postgres,
+    tpm_keeper::{Sealed, spawn_ready},
 };
 
-/// The relying party of deployments with passkeys.
+/// The relying party of deployments with passkeys, unless they host it.
 pub const RELYING_PARTY: &str = "wallet.example";
 /// Where its passkeys are made and used.
 pub const ORIGIN: &str = "https://wallet.example";
+
+/// The relying party that a deployment hosts: browsers on this machine take it without a certificate.
+pub const HOSTED: &str = "localhost";
+
+/// The data folder of a keeper with a TPM, in the deployment's.
+const KEEPER: &str = "keeper";
 
 /// Where the server and the guesskeeper keep their tables.
 #[derive(Clone)]
@@ -80,7 +86,7 @@ pub struct Deployment {
     backing: Backing,
     databases: Option<Databases>,
     log: &'static str,
-    passkeys: bool,
+    passkeys: Option<Passkeys>,
     keeper: Option<PasskeyKeeper>,
     server: Option<Server>,
     address: SocketAddr,
@@ -90,11 +96,17 @@ pub struct Deployment {
     logged: Arc<Mutex<Vec<u8>>>,
 }
 
-/// A keeper of the passkey door with evidence that apps accept: a process of its own, and a front before it.
+/// Whose passkeys a deployment takes, and the machine of its keeper.
+#[derive(Clone)]
+struct Passkeys {
+    relying_party: &'static str,
+    machine: Arc<Sealed>,
+}
+
+/// A keeper of the passkey door with evidence that apps accept.
 struct PasskeyKeeper {
     child: Child,
     stdin: Option<ChildStdin>,
-    _front: Front,
 }
 
 impl PasskeyKeeper {
@@ -121,7 +133,7 @@ pub struct Snapshot {
     databases: Option<Databases>,
     descriptor: String,
     custodian_key: String,
-    passkeys: bool,
+    passkeys: Option<Passkeys>,
 }
 
 /// A client's credentials.
@@ -149,21 +161,36 @@ impl Deployment {
     /// # Errors
     /// See [`Deployment::start`].
     pub fn start_logging(backing: &Backing, log: &'static str) -> io::Result<Self> {
-        Self::start_with(backing, log, false)
+        Self::start_with(backing, log, None)
     }
 
-    /// One whose passkey keeper shows evidence that apps accept, for passkeys of [`RELYING_PARTY`].
+    /// One whose passkey keeper has a TPM and shows its evidence, for passkeys of [`RELYING_PARTY`].
     ///
     /// # Errors
     /// See [`Deployment::start`].
     pub fn start_with_passkeys(backing: &Backing) -> io::Result<Self> {
-        Self::start_with(backing, "info", true)
+        Self::start_with(backing, "info", Some(RELYING_PARTY))
     }
 
-    fn start_with(backing: &Backing, log: &'static str, passkeys: bool) -> io::Result<Self> {
+    /// The same, for passkeys of [`HOSTED`], whose files and page the server hosts.
+    ///
+    /// # Errors
+    /// See [`Deployment::start`].
+    pub fn start_with_passkey_page(backing: &Backing) -> io::Result<Self> {
+        Self::start_with(backing, "info", Some(HOSTED))
+    }
+
+    fn start_with(backing: &Backing, log: &'static str, relying_party: Option<&'static str>) -> io::Result<Self> {
         let databases = databases(backing)?;
+        let root = tempfile::Builder::new().prefix("halfkey-e2e-").tempdir()?;
+        let passkeys = match relying_party {
+            Some(relying_party) => {
+                Some(Passkeys { relying_party, machine: Arc::new(Sealed::new(&root.path().join(KEEPER))?) })
+            }
+            None => None,
+        };
         let mut deployment = Self {
-            root: tempfile::Builder::new().prefix("halfkey-e2e-").tempdir()?,
+            root,
             backing: backing.clone(),
             databases,
             log,
@@ -182,16 +209,17 @@ impl Deployment {
         let url = format!("http://{}", deployment.address);
         let out = file.display().to_string();
         let mut words = ["descriptor", "--url", &url, "--out", &out, "--json"].map(str::to_owned).to_vec();
-        if passkeys {
-            words.extend(["--for-relying-party", RELYING_PARTY].map(str::to_owned));
-            words.extend(keeper::policy_arguments());
+        if let Some(passkeys) = &deployment.passkeys {
+            words.extend(["--for-relying-party", passkeys.relying_party].map(str::to_owned));
+            words.extend(passkeys.machine.policy_arguments());
         }
         deployment.admin(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
         deployment.descriptor = fs::read_to_string(file)?;
         Ok(deployment)
     }
 
-    /// Starts a copy of a stopped deployment. It listens on a port of its own: see [`crate::wire::Wire`].
+    /// Starts a copy of a stopped deployment. It listens on a port of its own: see [`crate::wire::Wire`]. The keeper's
+    /// machine is the same for all copies, so one at a time may run.
     ///
     /// # Errors
     /// See [`Deployment::start`].
@@ -207,7 +235,7 @@ impl Deployment {
             backing: snapshot.backing.clone(),
             databases,
             log: "info",
-            passkeys: snapshot.passkeys,
+            passkeys: snapshot.passkeys.clone(),
             keeper: None,
             server: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -238,7 +266,7 @@ impl Deployment {
             databases,
             descriptor: self.descriptor.clone(),
             custodian_key: self.custodian_key.clone(),
-            passkeys: self.passkeys,
+            passkeys: self.passkeys.clone(),
         })
     }
 
@@ -250,9 +278,12 @@ impl Deployment {
         let (data, listen) = (self.data().display().to_string(), self.address.to_string());
         let mut serve = self.command(&["serve", "--listen", &listen, "--stop-on-stdin-close", "--log", self.log]);
         serve.args(["--data", &data]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        if self.passkeys {
+        if let Some(passkeys) = self.passkeys.clone() {
             self.start_keeper()?;
-            serve.args(["--keeper", &format!("unix:{}", self.front_socket().display())]);
+            serve.args(["--keeper", &format!("unix:{}", self.keeper_socket().display())]);
+            if passkeys.relying_party == HOSTED {
+                serve.args(["--relying-party", HOSTED]);
+            }
         }
         let mut child = serve.spawn()?;
         let stdin = child.stdin.take();
@@ -283,25 +314,15 @@ impl Deployment {
             return Ok(());
         }
         self.keeper = None;
-        let [data, socket] = ["keeper", "keeper.bare.sock"].map(|name| self.root.path().join(name));
-        let words = ["keeper", "--data", &data.display().to_string(), "--socket", &socket.display().to_string()];
-        let mut command = self.command(&words);
-        command.arg("--stop-on-stdin-close").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut child = command.spawn()?;
-        let stdin = child.stdin.take();
-        let mut line = String::new();
-        let stdout = child.stdout.take().ok_or_else(|| io::Error::other("a pipe was asked for"))?;
-        BufReader::new(stdout).read_line(&mut line)?;
-        if !line.contains("\"ready\":true") {
-            return Err(io::Error::other(format!("halfkey keeper did not start: {line}")));
-        }
-        let front = Front::start(&self.front_socket(), &socket)?;
-        self.keeper = Some(PasskeyKeeper { child, stdin, _front: front });
+        let Some(passkeys) = &self.passkeys else { return Ok(()) };
+        let mut command = passkeys.machine.keeper(&self.root.path().join(KEEPER), &self.keeper_socket());
+        let (child, stdin, _) = spawn_ready(command.stderr(Stdio::inherit()))?;
+        self.keeper = Some(PasskeyKeeper { child, stdin: Some(stdin) });
         Ok(())
     }
 
     /// Where `halfkey serve` would put the socket of a keeper of its own, and `halfkey admin` looks for one.
-    fn front_socket(&self) -> PathBuf {
+    fn keeper_socket(&self) -> PathBuf {
         self.root.path().join("server.keeper.sock")
     }
 

@@ -1,5 +1,6 @@
-//! Keepers for tests without a TPM: the real keeper, and before it a front that shows the evidence of a machine which
-//! exists in memory alone. Everything else passes as it is. (What a keeper with a TPM shows is tested with the keeper.)
+//! Keepers for tests within one process, without a TPM: the real keeper, and before it a front that shows the evidence of
+//! a machine which exists in memory alone. Everything else passes as it is. (Tests of whole processes have a keeper with
+//! a TPM: see [`crate::tpm_keeper`].)
 
 use std::{
     io::{self, Read, Write},
@@ -36,17 +37,6 @@ pub fn policy() -> EvidencePolicy {
         measurements: vec![Hex(machine.digest)],
         operator: Hex(*machine.operator().as_bytes()),
     }
-}
-
-/// The same as arguments of `halfkey admin descriptor`.
-#[must_use]
-pub fn policy_arguments() -> Vec<String> {
-    let machine = machine();
-    let pcrs = PCRS.map(|pcr| pcr.to_string()).join(",");
-    let (digest, operator) = (hex::encode(machine.digest), hex::encode(machine.operator().as_bytes()));
-    ["--evidence", "tpm2", "--pcrs", &pcrs, "--measurement", &digest, "--operator", &operator]
-        .map(str::to_owned)
-        .to_vec()
 }
 
 /// Stands before a keeper; ends with this.

@@ -15,5 +15,6 @@ pub mod sim;
 pub mod spend;
 pub mod swtpm;
 pub mod tpm_keeper;
+pub mod user;
 pub mod verify;
 pub mod wire;

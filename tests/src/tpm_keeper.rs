@@ -1,10 +1,10 @@
-//! A passkey keeper behind a TPM, as a process of its own, set up as an operator would: enrolled, approved, sealed.
+//! A passkey keeper behind a TPM, as a process of its own.
 
 use std::{
     fs,
     io::{self, BufRead, BufReader},
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, Command, Stdio},
 };
 
@@ -18,12 +18,10 @@ use crate::{
     swtpm::{PCRS, Swtpm},
 };
 
-/// A machine with a keeper that runs.
-pub struct TpmKeeper {
+/// A machine whose TPM has sealed a keeper's root, set up as an operator would: enrolled, approved, sealed.
+pub struct Sealed {
     /// Its TPM.
     pub machine: Swtpm,
-    folder: tempfile::TempDir,
-    running: Option<(Child, ChildStdin)>,
     operator: String,
     digest: String,
 }
@@ -51,74 +49,42 @@ pub fn succeed(command: &mut Command) -> io::Result<String> {
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
-impl TpmKeeper {
-    /// Makes the machine, seals a root under one signer, and starts the keeper.
+impl Sealed {
+    /// Makes the machine, and seals a root under one signer into `data`.
     ///
     /// # Errors
     /// When one of the steps fails.
-    pub fn start() -> io::Result<Self> {
-        let (machine, folder) = (Swtpm::start()?, tempfile::Builder::new().prefix("halfkey-tpm-keeper-").tempdir()?);
-        let mut keeper = Self { machine, folder, running: None, operator: String::new(), digest: String::new() };
-        write_key(&keeper.folder.path().join("operator.pem"), 1)?;
-        write_key(&keeper.folder.path().join("signer.pem"), 11)?;
-        let (tpm, pcrs) = (keeper.machine.address(), pcrs());
-        keeper.operator = keeper.tpm2(&["public-key", "--key", "operator.pem"])?;
-        let signer = keeper.tpm2(&["public-key", "--key", "signer.pem"])?;
-        keeper.digest = keeper.tpm2(&["measure", "--tpm", &tpm, "--pcrs", &pcrs])?;
-        keeper.tpm2(&["enrol", "--tpm", &tpm, "--out", "request"])?;
-        keeper.tpm2(&["vouch", "--request", "request", "--key", "operator.pem", "--out", "enrolment"])?;
-        let digest = keeper.digest.clone();
-        keeper.tpm2(&["approve", "--pcrs", &pcrs, "--digest", &digest, "--key", "signer.pem", "--out", "approval"])?;
-        let words = ["seal", "--data", "keeper", "--tpm", &tpm, "--pcrs", &pcrs, "--signer", &signer, "--quorum", "1"];
-        keeper.tpm2(&[&words[..], &["--enrolment", "enrolment", "--approval", "approval"]].concat())?;
-        keeper.restart()?;
-        Ok(keeper)
+    pub fn new(data: &Path) -> io::Result<Self> {
+        let (machine, desk) = (Swtpm::start()?, tempfile::Builder::new().prefix("halfkey-operator-").tempdir()?);
+        write_key(&desk.path().join("operator.pem"), 1)?;
+        write_key(&desk.path().join("signer.pem"), 11)?;
+        let tpm2 = |words: &[&str]| succeed(halfkey(&[&["keeper", "tpm2"], words].concat()).current_dir(desk.path()));
+        let (tpm, pcrs, data) = (machine.address(), pcrs(), data.display().to_string());
+        let operator = tpm2(&["public-key", "--key", "operator.pem"])?;
+        let signer = tpm2(&["public-key", "--key", "signer.pem"])?;
+        let digest = tpm2(&["measure", "--tpm", &tpm, "--pcrs", &pcrs])?;
+        tpm2(&["enrol", "--tpm", &tpm, "--out", "request"])?;
+        tpm2(&["vouch", "--request", "request", "--key", "operator.pem", "--out", "enrolment"])?;
+        tpm2(&["approve", "--pcrs", &pcrs, "--digest", &digest, "--key", "signer.pem", "--out", "approval"])?;
+        let words = ["seal", "--data", &data, "--tpm", &tpm, "--pcrs", &pcrs, "--signer", &signer, "--quorum", "1"];
+        tpm2(&[&words[..], &["--enrolment", "enrolment", "--approval", "approval"]].concat())?;
+        Ok(Self { machine, operator, digest })
     }
 
-    /// Starts the keeper (again).
-    ///
-    /// # Errors
-    /// When it does not get ready.
-    pub fn restart(&mut self) -> io::Result<()> {
-        self.stop();
-        let tpm = self.machine.address();
-        let mut command = halfkey(&["keeper", "--data", "keeper", "--socket", "keeper.sock", "--evidence", "tpm2"]);
-        command.args(["--tpm", &tpm, "--stop-on-stdin-close"]).current_dir(self.folder.path());
-        let (child, stdin, _) = spawn_ready(&mut command)?;
-        self.running = Some((child, stdin));
-        Ok(())
-    }
-
-    /// Ends the keeper.
-    pub fn stop(&mut self) {
-        if let Some((mut child, stdin)) = self.running.take() {
-            drop(stdin);
-            let _ = child.wait();
-        }
-    }
-
-    /// Where it listens.
+    /// The keeper on this machine, with the root in `data`.
     #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.folder.path().join("keeper.sock")
+    pub fn keeper(&self, data: &Path, socket: &Path) -> Command {
+        let mut command = halfkey(&["keeper", "--evidence", "tpm2", "--tpm", &self.machine.address()]);
+        command.arg("--data").arg(data).arg("--socket").arg(socket).arg("--stop-on-stdin-close");
+        command
     }
 
     /// What `halfkey admin descriptor` takes for it.
     #[must_use]
-    pub fn descriptor_arguments(&self) -> Vec<String> {
-        let (socket, pcrs) = (self.socket().display().to_string(), pcrs());
-        let words = ["--keeper-socket", &socket, "--evidence", "tpm2", "--pcrs", &pcrs, "--measurement", &self.digest];
-        words.into_iter().chain(["--operator", &self.operator]).map(str::to_owned).collect()
-    }
-
-    fn tpm2(&self, words: &[&str]) -> io::Result<String> {
-        succeed(halfkey(&[&["keeper", "tpm2"], words].concat()).current_dir(self.folder.path()))
-    }
-}
-
-impl Drop for TpmKeeper {
-    fn drop(&mut self) {
-        self.stop();
+    pub fn policy_arguments(&self) -> Vec<String> {
+        let (pcrs, digest, operator) = (pcrs(), &self.digest, &self.operator);
+        let words = ["--evidence", "tpm2", "--pcrs", &pcrs, "--measurement", digest, "--operator", operator];
+        words.map(str::to_owned).to_vec()
     }
 }
 

@@ -4,10 +4,8 @@
 
 use std::{
     fs,
-    io::Write,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::Stdio,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -16,87 +14,17 @@ use std::{
     time::Duration,
 };
 
-use halfkey_cli::judge;
-use halfkey_tests::deployment::{Backing, Client, Deployment, RELYING_PARTY, processes_in};
-use serde_json::{Value, json};
+use halfkey_tests::{
+    deployment::{Backing, Deployment, RELYING_PARTY, processes_in},
+    user::User,
+};
+use serde_json::json;
 
 const PASSPHRASE: &str = "the laptop's own passphrase";
 const OTHER_PASSPHRASE: &str = "another passphrase altogether";
 const PASSWORD: &str = "seven otters juggle amber lanterns";
 const NEW_PASSWORD: &str = "eleven foxes paint a violet harbour";
 const WRONG: &str = "seven otters juggle umber lanterns";
-
-/// A profile folder on somebody's machine.
-struct User<'a> {
-    deployment: &'a Deployment,
-    profile: PathBuf,
-    passphrase: &'static str,
-}
-
-struct Ran {
-    status: i32,
-    out: Value,
-    err: String,
-}
-
-impl<'a> User<'a> {
-    /// Trusts the deployment and keeps the client's credential.
-    fn new(deployment: &'a Deployment, name: &str, passphrase: &'static str, client: &Client) -> Self {
-        let user = Self { deployment, profile: deployment.root().join(name), passphrase };
-        let descriptor = deployment.root().join("descriptor.json").display().to_string();
-        let ran = user.run(&["init", "--descriptor", &descriptor], &[&client.api_key]);
-        let trusted: Value = serde_json::from_str(&deployment.descriptor).unwrap();
-        assert_eq!(ran.status, 0, "{}", ran.err);
-        assert_eq!(ran.out["profile"], json!(user.profile));
-        let id = ran.out["deployment"].as_str().unwrap();
-        assert!(trusted.to_string().contains(id), "{id} is not the deployment of {trusted}");
-        user
-    }
-
-    /// Runs a command with these secrets, one per line, on standard input; exactly one object may come back.
-    fn run(&self, words: &[&str], secrets: &[&str]) -> Ran {
-        let profile = self.profile.display().to_string();
-        let mut command = self.deployment.command(&["wallet", "--json", "--secrets-fd", "0", "--profile", &profile]);
-        command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        // A command that needs no secret may be gone before it is written.
-        let _ = stdin.write_all(secrets.iter().map(|secret| format!("{secret}\n")).collect::<String>().as_bytes());
-        drop(stdin);
-        let done = child.wait_with_output().unwrap();
-        let (out, err) = (String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap());
-        let out = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{words:?}: {error}: {out:?} {err}"));
-        Ran { status: done.status.code().unwrap(), out, err }
-    }
-
-    /// Runs a command that opens the device's share and must succeed.
-    fn does(&self, words: &[&str], secrets: &[&str]) -> Value {
-        let ran = self.run(words, &[&[self.passphrase], secrets].concat());
-        assert_eq!(ran.status, 0, "{words:?}: {} {}", ran.out, ran.err);
-        ran.out
-    }
-
-    /// Runs one that must fail, and gives its exit status and error.
-    fn fails(&self, words: &[&str], secrets: &[&str]) -> (i32, Value) {
-        let mut ran = self.run(words, &[&[self.passphrase], secrets].concat());
-        (ran.status, ran.out["error"].take())
-    }
-
-    /// Signs a message on Ethereum and has it judged by a library that had no part in it.
-    fn signs(&self, addresses: &Value) {
-        let signed = self.does(&["sign", "ethereum-message", "pay nobody"], &[]);
-        let signature = signed["signed"]["ethereumSignature"].as_str().unwrap().strip_prefix("0x").unwrap();
-        let signature = hex::decode(signature).unwrap();
-        let digest = judge::keccak256(b"\x19Ethereum Signed Message:\n10pay nobody");
-        let id = k256::ecdsa::RecoveryId::from_byte(signature[64] - 27).unwrap();
-        let parsed = k256::ecdsa::Signature::from_slice(&signature[..64]).unwrap();
-        let key = k256::ecdsa::VerifyingKey::recover_from_prehash(&digest, &parsed, id).unwrap();
-        let key = key.to_sec1_point(true);
-        let (r, s) = signature[..64].split_at(32);
-        judge::verify_ecdsa(key.as_bytes(), &digest, r.try_into().unwrap(), s.try_into().unwrap()).unwrap();
-        assert_eq!(json!(judge::ethereum_address(key.as_bytes()).unwrap()), addresses["ethereum"]);
-    }
-}
 
 /// Reads the command lines and environments of all processes of a deployment, again and again.
 struct Watch {

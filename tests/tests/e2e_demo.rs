@@ -116,6 +116,28 @@ fn the_demo_shows_that_a_revoked_device_is_refused() {
 }
 
 #[test]
+fn the_demo_by_passkey_reads_well_too() {
+    let done = halfkey(&["demo", "--method", "passkey"]).output().unwrap();
+    let [out, said] = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert_eq!(done.status.code(), Some(0), "{out} {said}");
+    let expected = [
+        "· create wallet",
+        "· back up with a passkey",
+        "· try without the passkey",
+        "refused: no passkey, no key",
+        "· recover on a new device",
+        "Everything held",
+        "same addresses before and after the loss of the device",
+        "Ethereum and Solana signatures judged by an independent library",
+    ];
+    let mut rest = out.as_str();
+    for line in expected {
+        rest = rest.split_once(line).unwrap_or_else(|| panic!("no {line:?}, or not in its place: {out}")).1;
+    }
+    assert!(said.contains("INSECURE") && said.contains("insecure-dev"), "{said}");
+}
+
+#[test]
 fn the_demo_by_passkey_holds_and_says_what_is_insecure_in_it() {
     let (shown, said) = demo_with_stderr(&["--method", "passkey"]);
     let steps = ["create wallet", "back up with a passkey", "try without the passkey", "recover on a new device"];

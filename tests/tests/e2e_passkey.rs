@@ -203,7 +203,7 @@ async fn every_message(verb: Verb) {
             }
         }
     }
-    assert!(played > 8, "{played}");
+    assert!(played >= 8, "{played} of {names:?}");
     assert!(failures.is_empty(), "{} of {played} crash points:\n{}", failures.len(), failures.join("\n"));
 }
 

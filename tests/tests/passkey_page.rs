@@ -75,15 +75,8 @@ impl Stage {
         self.browser.press_enter().await.unwrap();
     }
 
-    /// Reaches a button by the keyboard and presses it.
     async fn press(&mut self, button: &str) {
-        for _ in 0..6 {
-            if self.browser.value("document.activeElement?.id").await.unwrap() == *button {
-                return self.agree().await;
-            }
-            self.browser.press_tab().await.unwrap();
-        }
-        panic!("no {button} on this page: {}", self.seen().await);
+        self.browser.press_button(button).await.unwrap();
     }
 
     /// What the bridge says; a page that says nothing ends the test with its text.

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use halfkey_client::progress::Progress;
+use halfkey_envelope::wallet::Method;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
@@ -104,8 +105,25 @@ fn figures(error: &Error) -> String {
             let wait = retry_after.map(|ms| format!(", next guess in {} s", ms.div_ceil(1000))).unwrap_or_default();
             left + &wait
         }
+        Error::Sdk(error) => match others(error) {
+            Some(others @ [_, ..]) => format!("; other ways into this wallet: {}", names(others).join(", ")),
+            _ => String::new(),
+        },
         _ => String::new(),
     }
+}
+
+/// The other methods that such an error names.
+const fn others(error: &halfkey_client::Error) -> Option<&[Method]> {
+    use halfkey_client::Error as Sdk;
+    match error {
+        Sdk::NoPasskey { others } | Sdk::UnsupportedPlatform { alternatives: others, .. } => Some(others.as_slice()),
+        _ => None,
+    }
+}
+
+fn names(methods: &[Method]) -> Vec<String> {
+    methods.iter().map(Method::to_string).collect()
 }
 
 fn error_value(error: &Error) -> Value {
@@ -113,6 +131,11 @@ fn error_value(error: &Error) -> Value {
     if let Error::Sdk(halfkey_client::Error::WrongSecret { remaining, retry_after }) = error {
         value["remaining"] = serde_json::json!(remaining);
         value["retryAfterMs"] = serde_json::json!(retry_after);
+    }
+    if let Error::Sdk(error) = error
+        && let Some(others) = others(error)
+    {
+        value["otherMethods"] = serde_json::json!(names(others));
     }
     serde_json::json!({ "error": value })
 }
@@ -155,6 +178,25 @@ pub fn time(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use halfkey_client::{Error as Sdk, Platform};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_other_ways_into_the_wallet() {
+        let others = vec![Method::Password, Method::RecoveryCode];
+        let refused = |others: &[Method]| Error::Sdk(Sdk::NoPasskey { others: others.to_vec() });
+        assert_eq!(figures(&refused(&others)), "; other ways into this wallet: PASSWORD, RECOVERY_CODE");
+        assert_eq!(error_value(&refused(&others))["error"]["otherMethods"], json!(["PASSWORD", "RECOVERY_CODE"]));
+        assert_eq!(figures(&refused(&[])), "");
+        assert_eq!(error_value(&refused(&[]))["error"]["otherMethods"], json!([]));
+        let platform = Platform::Linux;
+        let refused = Error::Sdk(Sdk::UnsupportedPlatform { method: Method::Passkey, platform, alternatives: others });
+        assert_eq!(figures(&refused), "; other ways into this wallet: PASSWORD, RECOVERY_CODE");
+        assert_eq!(error_value(&Error::Sdk(Sdk::Cancelled))["error"].get("otherMethods"), None);
+    }
+
     #[test]
     fn times_read_as_dates() {
         assert_eq!(super::time(0), "1970-01-01 00:00:00 UTC");

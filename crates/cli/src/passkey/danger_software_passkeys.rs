@@ -289,8 +289,11 @@ impl CredentialStore for Folder {
         let named = |passkey: &Passkey| {
             ids.is_none_or(|ids| ids.iter().any(|id| id.id.as_slice() == passkey.credential_id.as_slice()))
         };
+        // Credentials that are named are meant whatever their user: each of our passkeys has a handle of its own.
         let of_user = |passkey: &Passkey| {
-            user_handle.is_none_or(|handle| passkey.user_handle.as_ref().is_some_and(|own| own.as_slice() == handle))
+            ids.is_some()
+                || user_handle
+                    .is_none_or(|handle| passkey.user_handle.as_ref().is_some_and(|own| own.as_slice() == handle))
         };
         let fits = |passkey: &&Passkey| passkey.rp_id == rp_id && named(passkey) && of_user(passkey);
         let found: Vec<Passkey> = self.passkeys.iter().filter(fits).cloned().collect();

@@ -56,8 +56,10 @@ async fn refusals_are_typed() {
     assert_eq!(passkeys.get(get(&[1; 16], None)).await.err(), Some(PasskeyError::NoPasskey));
     let created = passkeys.create(create(None, vec![])).await.unwrap();
     let known = vec![CredentialRef { id: created.credential_id, transports: vec![] }];
-    let twice = passkeys.create(create(None, known)).await.err();
-    assert_eq!(twice, Some(PasskeyError::AlreadyRegistered));
+    for user_handle in [[4; 32], [5; 32]] {
+        let twice = passkeys.create(PasskeyCreate { user_handle, ..create(None, known.clone()) }).await.err();
+        assert_eq!(twice, Some(PasskeyError::AlreadyRegistered));
+    }
     let foreign = PasskeyCreate { rp_id: "example.com".into(), ..create(None, vec![]) };
     assert_eq!(passkeys.create(foreign).await.err(), Some(PasskeyError::NotAvailable));
 }

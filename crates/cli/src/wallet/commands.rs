@@ -116,7 +116,10 @@ async fn recover(
     };
     let secret = session.recovery_method(method)?;
     let outcome = match session.halfkey.resume().await? {
-        Resumed::RecoveryOpen { .. } => session.halfkey.resume_recovery(secret, None).await?,
+        // One by another method is left to itself: the user may have found out that it cannot go on.
+        Resumed::RecoveryOpen { method, .. } if method == secret.method() => {
+            session.halfkey.resume_recovery(secret, None).await?
+        }
         Resumed::RecoveryCompleted => {
             let fresh = session.halfkey.renew_backup(secret).await;
             return show::completed(&session.halfkey.addresses().await?, &fresh, output);

@@ -80,7 +80,7 @@ pub fn descriptor(world: &World) -> Descriptor {
         custodian: party(&world.custodian, &world.custodian_hpke),
         keeper: None,
         guesskeeper: None,
-        evidence: EvidencePolicy::InsecureDev,
+        evidence: EvidencePolicy::Nothing,
         audit_log_key: world.server.public(),
         relying_parties: vec!["halfkey.example".to_owned()],
         export_key: None,
