@@ -78,8 +78,7 @@ impl Verifier for Nitro {
 
     fn examine(&self, evidence: &Evidence, now_ms: u64) -> Result<String, Refusal> {
         let document = Document::from_slice(&evidence.document)?;
-        let key = chain::verify(&document.chain, &self.root, now_ms)?;
-        document.verify_signature(&key)?;
+        document.verify(&self.root, now_ms)?;
         let image = IMAGE.map(|index| document.pcr(index));
         if image.contains(&Some(ZERO)) {
             return Err(Refusal::DebugMode);

@@ -1,5 +1,8 @@
 //! Keepers without hardware, for tests: evidence signed by a key in memory. Proves nothing about any machine.
 
+pub mod der;
+pub mod nitro;
+
 use halfkey_envelope::{
     hpke::PublicKey,
     keeper::{Evidence, EvidenceKind, KeyId, configuration_hash},

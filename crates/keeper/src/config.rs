@@ -13,6 +13,9 @@ pub enum Listen {
     Unix(PathBuf),
     /// A TCP address on the loopback interface; port 0 takes a free one. Any other interface is refused.
     Loopback(SocketAddr),
+    /// This vsock port, for the parent of an enclave.
+    #[cfg(feature = "nitro")]
+    Vsock(u32),
 }
 
 /// What guards the keeper's root, and what evidence it gives.
@@ -22,6 +25,9 @@ pub enum Guard {
     InsecureDev,
     /// The TPM at this address, which has sealed the root before; its quotes.
     Tpm2(tpm::Address),
+    /// AWS KMS, for the enclave's image; its module's attestation documents.
+    #[cfg(feature = "nitro")]
+    Nitro(Box<crate::nitro::Settings>),
 }
 
 /// What a keeper is started with.

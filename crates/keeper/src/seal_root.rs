@@ -38,6 +38,10 @@ pub enum RootError {
     /// A root that a TPM guards.
     #[error("{0}")]
     Tpm2(#[source] Box<Tpm2Error>),
+    /// A root that KMS guards.
+    #[cfg(feature = "nitro")]
+    #[error("{0}")]
+    Nitro(#[source] Box<crate::nitro::NitroError>),
 }
 
 const NAME: &str = "sealing-root";

@@ -13,6 +13,8 @@ use tokio::{
     time::timeout,
 };
 
+#[cfg(feature = "nitro")]
+use crate::nitro::{NitroRoot, Nsm};
 use crate::{
     config::{Config, Guard},
     evidence::{Attester, InsecureDev},
@@ -135,6 +137,13 @@ fn keeper(config: &Config) -> Result<Keeper, RootError> {
             let root = Tpm2Root::new(data, tpm.clone());
             let attester = root.attester().map_err(|error| RootError::Tpm2(Box::new(error)))?;
             Keeper::new(&root, Box::new(attester), config.key_id, &mut OsEntropy)
+        }
+        #[cfg(feature = "nitro")]
+        Guard::Nitro(settings) => {
+            let module = Nsm::open().map_err(|fault| RootError::Nitro(Box::new(fault.into())))?;
+            let root = NitroRoot::new((**settings).clone(), Arc::new(module));
+            let root = root.map_err(|error| RootError::Nitro(Box::new(error)))?;
+            Keeper::new(&root, Box::new(root.attester()), config.key_id, &mut OsEntropy)
         }
     }
 }

@@ -28,6 +28,8 @@ impl<T: AsyncRead + AsyncWrite + Send> ReadWrite for T {}
 pub enum Listener {
     Unix(UnixListener, PathBuf),
     Tcp(TcpListener),
+    #[cfg(feature = "nitro")]
+    Vsock(tokio_vsock::VsockListener),
 }
 
 impl Listener {
@@ -35,6 +37,11 @@ impl Listener {
         match listen {
             Listen::Unix(path) => bind_private(path).map(|listener| Self::Unix(listener, path.clone())),
             Listen::Loopback(address) if address.ip().is_loopback() => TcpListener::bind(address).await.map(Self::Tcp),
+            #[cfg(feature = "nitro")]
+            Listen::Vsock(port) => {
+                let address = tokio_vsock::VsockAddr::new(tokio_vsock::VMADDR_CID_ANY, *port);
+                tokio_vsock::VsockListener::bind(address).map(Self::Vsock)
+            }
             Listen::Loopback(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a loopback address")),
         }
     }
@@ -43,14 +50,16 @@ impl Listener {
         Ok(match self {
             Self::Unix(listener, _) => Box::pin(listener.accept().await?.0),
             Self::Tcp(listener) => Box::pin(listener.accept().await?.0),
+            #[cfg(feature = "nitro")]
+            Self::Vsock(listener) => Box::pin(listener.accept().await?.0),
         })
     }
 
     /// Where a TCP listener came to stand.
     pub fn address(&self) -> Option<std::net::SocketAddr> {
         match self {
-            Self::Unix(..) => None,
             Self::Tcp(listener) => listener.local_addr().ok(),
+            _ => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use minicbor::{Decoder, Encoder, data::Type, decode::Error};
 use p384::ecdsa::{Signature, VerifyingKey, signature::Verifier as _};
 
-use super::Pcr;
+use super::{Pcr, chain};
 use crate::Refusal;
 
 /// The protected header {1: -35}: ES384.
@@ -56,8 +56,18 @@ impl Document {
         self.pcrs.get(&index).copied()
     }
 
+    /// Verifies that a machine under the root certificate with this SHA-256 signed it, and that the whole chain is valid at
+    /// this time. What it says about the machine is not judged.
+    ///
+    /// # Errors
+    /// The [`Refusal`] of the first check that fails.
+    pub fn verify(&self, root: &[u8; 32], now_ms: u64) -> Result<(), Refusal> {
+        let key = chain::verify(&self.chain, root, now_ms)?;
+        self.verify_signature(&key)
+    }
+
     /// Verifies the signature (RFC 9052, 4.4) under the last certificate's key.
-    pub(super) fn verify_signature(&self, key: &VerifyingKey) -> Result<(), Refusal> {
+    fn verify_signature(&self, key: &VerifyingKey) -> Result<(), Refusal> {
         let signature = Signature::from_slice(&self.signature).map_err(|_| Refusal::BadSignature)?;
         key.verify(&signed(&self.payload), &signature).map_err(|_| Refusal::BadSignature)
     }

@@ -1,7 +1,6 @@
 //! One suite for every kind of evidence, one line per case; then what each kind alone can get wrong.
 #![allow(missing_docs, clippy::type_complexity, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod der;
 mod insecure_dev;
 mod nitro;
 mod tpm2;

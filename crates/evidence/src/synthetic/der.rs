@@ -1,5 +1,8 @@
 //! Just enough of DER to write certificates of every wrongness.
 
+#![allow(clippy::must_use_candidate)]
+
+/// One element of fewer than 64 KiB.
 pub fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     match content.len() {
@@ -11,14 +14,17 @@ pub fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A SEQUENCE.
 pub fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
     tlv(0x30, &parts.concat())
 }
 
+/// An OBJECT IDENTIFIER from its encoded content.
 pub fn oid(bytes: &[u8]) -> Vec<u8> {
     tlv(0x06, bytes)
 }
 
+/// A BIT STRING of whole bytes.
 pub fn bits(content: &[u8]) -> Vec<u8> {
     tlv(0x03, &[&[0], content].concat())
 }
@@ -44,6 +50,7 @@ pub fn extension(id: u8, critical: bool, value: &[u8]) -> Vec<u8> {
     sequence(&parts)
 }
 
+/// The extension basicConstraints, critical.
 pub fn basic_constraints(ca: bool, path_len: Option<u8>) -> Vec<u8> {
     let mut parts = vec![];
     if ca {
@@ -55,9 +62,12 @@ pub fn basic_constraints(ca: bool, path_len: Option<u8>) -> Vec<u8> {
     extension(19, true, &sequence(&parts))
 }
 
+/// The bit digitalSignature of keyUsage.
 pub const SIGNS_DOCUMENTS: u8 = 0x80;
+/// The bit keyCertSign of keyUsage.
 pub const SIGNS_CERTIFICATES: u8 = 0x04;
 
+/// The extension keyUsage, critical.
 pub fn key_usage(usage: u8) -> Vec<u8> {
     let unused = usage.trailing_zeros() as u8;
     extension(15, true, &tlv(0x03, &[unused, usage]))
