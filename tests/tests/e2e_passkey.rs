@@ -161,10 +161,13 @@ impl Scene {
                 signs(&phone.app, &self.wallet).await?;
             }
         }
-        // Whatever counts now recovers on a device that never was there.
+        // Whatever counts now recovers on a device that never was there. Its own fresh backup may have to wait: a device
+        // that dies while it makes one holds the method for a minute (DECISIONS.md D23).
         let fresh = Phone::with_passkeys(&deployment, &self.client, &self.provider)?;
-        recovers(&fresh, &self.wallet).await?;
-        signs(&fresh.app, &self.wallet).await
+        match recovers(&fresh, &self.wallet).await {
+            Ok(()) | Err(Error::OperationInProgress) => signs(&fresh.app, &self.wallet).await,
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
