@@ -6,7 +6,10 @@ use std::{
 };
 
 use clap::{ArgGroup, Args, Subcommand};
-use halfkey_cli::output::{time, to_stdout};
+use halfkey_cli::{
+    doctor::ask_keeper,
+    output::{time, to_stdout},
+};
 use halfkey_envelope::{
     id::{ApiKeyId, BackupId, ClientId, CustodianId, PairId, RecoveryId},
     keeper::{Answer, Request},
@@ -20,7 +23,7 @@ use halfkey_server::{
 };
 use serde_json::json;
 
-use crate::{keepers, logging, serve::Place};
+use crate::{logging, serve::Place};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -440,7 +443,7 @@ async fn descriptor(
     if production && matches!(wanted.evidence, Some(EvidencePolicy::InsecureDev)) {
         return Err("production does not accept a keeper that proves nothing".into());
     }
-    let keeper = ask_keeper(&keeper_socket.unwrap_or_else(|| socket(place, "keeper")), production).await?;
+    let keeper = keeper_of(&keeper_socket.unwrap_or_else(|| socket(place, "keeper")), production).await?;
     let details = Details { keeper: Some(keeper), ..wanted };
     let signed = halfkey_server::descriptor(&app, details).await?;
     std::fs::write(out, signed.to_json()?)?;
@@ -455,14 +458,14 @@ async fn descriptor(
 }
 
 /// The passkey door's long-term key, from its own socket. What production does not allow is refused here.
-async fn ask_keeper(socket: &Path, production: bool) -> Result<Keeper> {
-    let Answer::Info(info) = keepers::ask(socket, &Request::Info).await? else {
+async fn keeper_of(socket: &Path, production: bool) -> Result<Keeper> {
+    let Answer::Info(info) = ask_keeper(socket, &Request::Info).await? else {
         return Err(format!("the keeper on {} does not say who it is", socket.display()).into());
     };
     if production && info.sealings < 2 {
         return Err(format!(
             "the keeper's root lies on {} machine only: were it lost, so were all passkey backups. Let a second one join \
-             (halfkey keeper tpm2 join)",
+             (halfkey keeper tpm2 join), or name a second KMS key",
             info.sealings
         )
         .into());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use halfkey_cli::output::to_stdout;
+use halfkey_cli::{doctor::ask_keeper, output::to_stdout};
 use halfkey_envelope::{
     entropy::{OsEntropy, random},
     keeper::{Answer, Evidence, EvidenceKind, Request},
@@ -12,8 +12,6 @@ use halfkey_evidence::{Expected, Refusal, Verified, nitro, tpm2, verify};
 use halfkey_protocol::descriptor::SignedDescriptor;
 use halfkey_server::clock::{Clock, SystemClock};
 use serde_json::{Map, Value, json};
-
-use crate::keepers;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -32,7 +30,7 @@ pub struct EvidenceArgs {
 
 pub async fn run(args: EvidenceArgs) -> Result<()> {
     let nonce = *random::<32>(&mut OsEntropy);
-    let evidence = match keepers::ask(&args.socket, &Request::Evidence { nonce }).await? {
+    let evidence = match ask_keeper(&args.socket, &Request::Evidence { nonce }).await? {
         Answer::Evidence(evidence) => evidence,
         Answer::Refused(refusal) => return Err(format!("{}: {refusal}", refusal.code()).into()),
         _ => return Err("the keeper answers something else".into()),

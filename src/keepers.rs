@@ -8,13 +8,9 @@ use std::{
 
 use clap::{ArgGroup, Args, Subcommand};
 use halfkey_cli::output::to_stdout;
-use halfkey_envelope::{
-    frame::{self, LinkKey},
-    keeper::{Answer, Request, decode_answer, encode_request},
-};
+use halfkey_envelope::frame::LinkKey;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::UnixStream,
+    io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
     sync::watch,
     time::{sleep, timeout},
@@ -144,24 +140,6 @@ pub async fn keeper(args: KeeperArgs) -> Result<()> {
         GuardName::Tpm2 => halfkey_keeper::Guard::Tpm2(args.tpm),
     };
     Ok(halfkey_keeper::run(config).await?)
-}
-
-/// Asks a keeper on its socket.
-pub async fn ask(socket: &Path, request: &Request) -> Result<Answer> {
-    let asked = async {
-        let mut stream = UnixStream::connect(socket).await.ok()?;
-        stream.write_all(&frame::encode(&encode_request(request)).ok()?).await.ok()?;
-        let (mut decoder, mut buffer) = (frame::Decoder::new(), [0u8; 1024]);
-        loop {
-            if let Some(answer) = decoder.next_frame().ok()? {
-                return decode_answer(&answer).ok();
-            }
-            let read = stream.read(&mut buffer).await.ok().filter(|read| *read > 0)?;
-            decoder.push(&buffer[..read]);
-        }
-    };
-    let away = || format!("the keeper does not answer on {}: is it running?", socket.display());
-    timeout(START, asked).await.ok().flatten().ok_or_else(|| away().into())
 }
 
 pub async fn guesskeeper(args: GuesskeeperArgs) -> Result<()> {

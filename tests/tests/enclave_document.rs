@@ -141,6 +141,7 @@ fn the_commands_of_the_enclave_document_work_in_their_order() {
                 let production = format!("{place} --profile production --danger-local-kms --danger-single-shred-store");
                 let refused = succeed(&mut first.command(&production)).unwrap_err().to_string();
                 assert!(refused.contains("on 1 machine only"), "started before the second joined: {refused}");
+                assert_eq!(examined(&first), (false, 1, vec!["ONE_SEALING".to_owned()]));
                 let (mut child, stdin, again) = running.take().unwrap();
                 drop(stdin);
                 assert!(child.wait().unwrap().success());
@@ -158,6 +159,7 @@ fn the_commands_of_the_enclave_document_work_in_their_order() {
                 assert!(first.run(&filled).contains("accepted: true"));
                 another_boot_is_refused(&first, &filled);
             }
+            "keeper" => assert_eq!(examined(&first), (true, 2, vec![])),
             "accept" if filled.contains("-new") => {
                 approve(&first, &first, "-new");
                 first.run(&filled);
@@ -187,6 +189,7 @@ fn the_commands_of_the_enclave_document_work_in_their_order() {
         "genesis",
         "descriptor",
         "evidence",
+        "keeper",
         "accept",
         "renew",
     ];
@@ -202,6 +205,16 @@ fn the_commands_of_the_enclave_document_work_in_their_order() {
         drop(stdin);
         assert!(child.wait().unwrap().success());
     }
+}
+
+/// What `halfkey doctor` says of the running keeper: whether all is good, the sealings, and what is wrong.
+fn examined(machine: &Machine) -> (bool, u64, Vec<String>) {
+    let output = machine.command("halfkey doctor keeper --socket keeper.sock --json").output().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["good"], output.status.success(), "{said}");
+    let findings = said["findings"].as_array().unwrap().iter();
+    let ids = findings.map(|finding| finding["id"].as_str().unwrap().to_owned()).collect();
+    (output.status.success(), said["sealings"].as_u64().unwrap(), ids)
 }
 
 /// The machine changes under the running keeper: its evidence is refused, with exit code 1 and the reason.
@@ -221,6 +234,11 @@ fn a_keeper_that_proves_nothing_is_named_so_and_refused() {
     let judged = halfkey(&["keeper", "evidence", "--socket", &socket, "--descriptor", &descriptor]).output().unwrap();
     let error = String::from_utf8_lossy(&judged.stderr);
     assert!(!judged.status.success() && error.contains("INSECURE_DEV"), "{error}");
+
+    let examined = halfkey(&["doctor", "keeper", "--socket", &socket]).output().unwrap();
+    let told = String::from_utf8_lossy(&examined.stdout);
+    assert_eq!(examined.status.code(), Some(1));
+    assert!(told.contains("error PROVES_NOTHING: insecure-dev") && told.contains("error ONE_SEALING: 1"), "{told}");
 
     // Production does not even write such a descriptor.
     let data = deployment.data().display().to_string();

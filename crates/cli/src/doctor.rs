@@ -2,12 +2,14 @@
 
 mod fetch;
 mod judge;
+mod keeper;
 mod relying_party;
 
 use clap::{Args, Subcommand};
 
 pub use self::{
     judge::{Finding, FindingId, Severity},
+    keeper::{KeeperArgs, KeeperReport, ask_keeper, examine_keeper},
     relying_party::{RelyingPartyArgs, Report, examine},
 };
 use crate::{error::Result, output::Output};
@@ -22,13 +24,20 @@ pub struct DoctorArgs {
 #[derive(Subcommand)]
 enum DoctorCommand {
     RelyingParty(RelyingPartyArgs),
+    Keeper(KeeperArgs),
 }
 
 /// Runs one check; the process's exit code: 0 when nothing is wrong, 1 when something is, 2 for wrong usage.
 pub async fn run(args: DoctorArgs) -> u8 {
-    let DoctorCommand::RelyingParty(args) = args.command;
-    let output = Output::new(args.json);
-    match check(&args, &output).await {
+    let output = Output::new(match &args.command {
+        DoctorCommand::RelyingParty(args) => args.json,
+        DoctorCommand::Keeper(args) => args.json,
+    });
+    let checked = match args.command {
+        DoctorCommand::RelyingParty(args) => check(&args, &output).await,
+        DoctorCommand::Keeper(args) => check_keeper(&args, &output).await,
+    };
+    match checked {
         Ok(good) => u8::from(!good),
         Err(error) => {
             output.error(&error);
@@ -39,6 +48,12 @@ pub async fn run(args: DoctorArgs) -> u8 {
 
 async fn check(args: &RelyingPartyArgs, output: &Output) -> Result<bool> {
     let report = examine(args).await?;
+    output.result(&report.lines(), &report.value());
+    Ok(report.is_good())
+}
+
+async fn check_keeper(args: &KeeperArgs, output: &Output) -> Result<bool> {
+    let report = examine_keeper(&args.socket).await?;
     output.result(&report.lines(), &report.value());
     Ok(report.is_good())
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a relying party's files: pure functions of what was fetched and what is expected.
+//! What can be wrong, and what is with a relying party's files: pure functions of what was fetched and what is expected.
 
 use halfkey_api::{
     domain,
@@ -128,6 +128,12 @@ findings! {
     /// The server's operator has the domain.
     OperatorOwned = "OPERATOR_OWNED", Warning,
         "The server's operator has this domain, and needs one tap of the user to open a passkey backup. Use a domain of the app's own.";
+    /// A keeper's root that is lost with one machine or one KMS key.
+    OneSealing = "ONE_SEALING", Error,
+        "Were this one place lost, so were all passkey backups. Seal the root in a second one: docs/enclave.md.";
+    /// A keeper that anybody could be.
+    ProvesNothing = "PROVES_NOTHING", Error,
+        "Whoever runs this keeper can read every backup made with it, and apps refuse it. Run it behind a TPM or in an enclave.";
 }
 
 /// One thing that is wrong.
