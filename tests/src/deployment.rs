@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use halfkey_envelope::wallet::Curve;
+use halfkey_envelope::{keeper::Request, wallet::Curve};
 use halfkey_protocol::lifecycle::PairState;
 use halfkey_server::{
     clock::{Clock, SystemClock},
@@ -22,6 +22,7 @@ use halfkey_server::{
 use serde_json::Value;
 
 use crate::{
+    keeper,
     postgres::Postgres,
     tpm_keeper::{Sealed, spawn_ready},
 };
@@ -309,11 +310,13 @@ impl Deployment {
     /// # Errors
     /// See [`Deployment::start`].
     pub fn start_keeper(&mut self) -> io::Result<()> {
-        let runs = |keeper: &mut PasskeyKeeper| keeper.child.try_wait().is_ok_and(|ended| ended.is_none());
-        if self.keeper.as_mut().is_some_and(runs) {
+        // One that was killed a moment ago may not have ended yet, but answers no more.
+        if self.keeper.is_some() && keeper::ask(&self.keeper_socket(), &Request::Info).is_ok() {
             return Ok(());
         }
-        self.keeper = None;
+        if let Some(ended) = self.keeper.take() {
+            ended.end(true)?;
+        }
         let Some(passkeys) = &self.passkeys else { return Ok(()) };
         let mut command = passkeys.machine.keeper(&self.root.path().join(KEEPER), &self.keeper_socket());
         let (child, stdin, _) = spawn_ready(command.stderr(Stdio::inherit()))?;
