@@ -4,9 +4,9 @@
 //! documentation.
 //!
 //! At the first start the root is born in the enclave. Each KMS key of the measured [`Settings`] gives a data key, sealed to
-//! an RSA key of the enclave which stands in its attestation document ([`recipient`]); the root is sealed under each data
-//! key alone ([`sealing`]), and the parent stores what comes out. At later starts KMS gives the data keys back, under the
-//! same condition. TLS to KMS ends in the enclave ([`https`]); the parent relays bytes, lends AWS credentials and is
+//! an RSA key of the enclave which stands in its attestation document (`recipient.rs`); the root is sealed under each data
+//! key alone (`sealing.rs`), and the parent stores what comes out. At later starts KMS gives the data keys back, under the
+//! same condition. TLS to KMS ends in the enclave (`https.rs`); the parent relays bytes, lends AWS credentials and is
 //! trusted with nothing.
 
 mod https;

@@ -2,10 +2,10 @@
 //!
 //! The folder `tpm2` in the data folder holds nothing that opens anything elsewhere:
 //!
-//! * `sealing`: the root, cut into parts that the TPM has sealed, one for each signer of a **quorum** ([`sealing`]);
+//! * `sealing`: the root, cut into parts that the TPM has sealed, one for each signer of a **quorum** (`sealing.rs`);
 //! * `approvals/`: the signers' words for states of the PCRs ([`Approval`]); an upgrade is a new file here;
 //! * `enrolment`: the operator's word for the machine's attestation key;
-//! * `genesis/`: evidence of each machine that holds this root, made when it was sealed there ([`genesis`]).
+//! * `genesis/`: evidence of each machine that holds this root, made when it was sealed there (`genesis.rs`).
 
 mod approval;
 mod enrol;

@@ -147,17 +147,17 @@ pub trait Ceremonies: Copy + Debug + 'static {
     /// The device's first message. `from` deals, or signs; a cheating device deals what does not add up.
     ///
     /// # Errors
-    /// [`Stopped`].
+    /// `Stopped`.
     fn start(place: &Place, from: Option<&Held<Self>>, cheats: bool, rng: &mut Rng) -> Done<(Self::Run, Self::Body)>;
     /// The device's step after an answer.
     ///
     /// # Errors
-    /// [`Stopped`].
+    /// `Stopped`.
     fn next(run: Self::Run, answer: &Self::Body, rng: &mut Rng) -> Done<Next<Self>>;
     /// The server's step. `checks` is off where a simulation is to see what happens without the checks on points.
     ///
     /// # Errors
-    /// [`Stopped`].
+    /// `Stopped`.
     fn serve(
         place: &Place,
         from: Option<&Held<Self>>,
@@ -169,7 +169,7 @@ pub trait Ceremonies: Copy + Debug + 'static {
     /// The answer to a request whose half is now stored, from the copy read back.
     ///
     /// # Errors
-    /// [`Stopped`].
+    /// `Stopped`.
     fn acknowledge(stored: &Held<Self>, request: &Self::Body, rng: &mut Rng) -> Done<Self::Body>;
     /// Whether the server's stored half is still the one of the record.
     fn fits(stored: &Held<Self>, rng: &mut Rng) -> bool;
