@@ -136,8 +136,8 @@ fn check_client_data(expected: &Expected<'_>, json: &[u8]) -> Result<(), Fault> 
     if data.get("topOrigin").is_some() { Err(Fault::CrossOrigin) } else { Ok(()) }
 }
 
-/// No attested credential, and nothing but one plain map of extensions where the flags announce it. A value that has
-/// another length when it is encoded again was not in the canonical form that authenticators must write.
+/// No attested credential, and nothing but one plain map of extensions, named by text, where the flags announce it. A
+/// value that has another length when it is encoded again was not in the canonical form that authenticators must write.
 fn check_authenticator_data(data: &[u8]) -> Result<(), Fault> {
     let flags = data.get(FLAGS).ok_or(Fault::Malformed)?;
     let extensions = data.get(FIXED..).ok_or(Fault::Malformed)?;
@@ -149,7 +149,8 @@ fn check_authenticator_data(data: &[u8]) -> Result<(), Fault> {
 fn plain_map(bytes: &[u8]) -> Option<bool> {
     let value: Cbor = serde_cbor_2::from_slice(bytes).ok()?;
     let again = serde_cbor_2::to_vec(&value).ok()?;
-    Some(matches!(value, Cbor::Map(_)) && plain(&value) && again.len() == bytes.len())
+    let named = matches!(&value, Cbor::Map(entries) if entries.keys().all(|key| matches!(key, Cbor::Text(_))));
+    Some(named && plain(&value) && again.len() == bytes.len())
 }
 
 fn plain(value: &Cbor) -> bool {

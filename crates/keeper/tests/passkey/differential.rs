@@ -301,7 +301,8 @@ fn both_say_the_same_of_seeded_assertions() {
     let count = if std::env::var_os("HALFKEY_LONG").is_some() { 1_000_000 } else { 20_000 };
     let world = World::new(true);
     let mut accepted = 0;
-    for seed in 0..count {
+    // The last one told them apart once: an extension that is named by bytes.
+    for seed in (0..count).chain([765_966]) {
         let assertion = seeded(&world, seed);
         accepted += u64::from(world.verdict(&assertion, &seed).0.is_ok());
     }
