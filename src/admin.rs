@@ -141,27 +141,9 @@ enum AdminCommand {
         pair: Option<PairId>,
     },
     /// Cancel a recovery; if its method was opened already, that backup is frozen
-    CancelRecovery {
-        #[command(flatten)]
-        place: Place,
-        /// As `waiting` lists it
-        #[arg(long, value_name = "ID")]
-        client: ClientId,
-        /// As `waiting` lists it
-        #[arg(long, value_name = "ID")]
-        recovery: RecoveryId,
-    },
+    CancelRecovery(RecoveryArgs),
     /// Let a recovery go on that a device has cancelled; no device can cancel it any more
-    ContinueRecovery {
-        #[command(flatten)]
-        place: Place,
-        /// As `waiting` lists it
-        #[arg(long, value_name = "ID")]
-        client: ClientId,
-        /// As `waiting` lists it
-        #[arg(long, value_name = "ID")]
-        recovery: RecoveryId,
-    },
+    ContinueRecovery(RecoveryArgs),
     /// Write the deployment descriptor: the keys and policies that apps compile in and trust
     Descriptor {
         #[command(flatten)]
@@ -184,6 +166,19 @@ enum AdminCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+// Which recovery; the help is each command's own.
+#[derive(Args)]
+struct RecoveryArgs {
+    #[command(flatten)]
+    place: Place,
+    /// As `waiting` lists it
+    #[arg(long, value_name = "ID")]
+    client: ClientId,
+    /// As `waiting` lists it
+    #[arg(long, value_name = "ID")]
+    recovery: RecoveryId,
 }
 
 /// What evidence apps ask of the passkey keeper
@@ -259,12 +254,12 @@ pub async fn run(args: AdminArgs) -> Result<()> {
             review_ban(&place, client, pair, lift, beyond_limit).await
         }
         AdminCommand::Thaw { place, client, backup, pair } => thaw(&place, client, backup, pair).await,
-        AdminCommand::CancelRecovery { place, client, recovery } => {
+        AdminCommand::CancelRecovery(RecoveryArgs { place, client, recovery }) => {
             admin::cancel_recovery(&open(&place).await?, client, recovery).await?;
             to_stdout(&format!("recovery {recovery} is cancelled"));
             Ok(())
         }
-        AdminCommand::ContinueRecovery { place, client, recovery } => {
+        AdminCommand::ContinueRecovery(RecoveryArgs { place, client, recovery }) => {
             admin::continue_recovery(&open(&place).await?, client, recovery).await?;
             to_stdout(&format!("recovery {recovery} goes on"));
             Ok(())

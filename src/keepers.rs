@@ -48,6 +48,12 @@ pub struct KeeperArgs {
     /// The TPM, with `tpm2`: a device, or `swtpm:` and a loopback address
     #[arg(long, value_name = "ADDRESS", default_value = "/dev/tpmrm0")]
     tpm: halfkey_keeper::tpm::Address,
+    /// The long-term key to announce, counted from 1; what was sealed to an earlier one opens still
+    ///
+    /// Apps seal to the key in their descriptor: start the keeper with the next number, write a new descriptor, and give it
+    /// to the apps.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    key_id: u32,
     /// End when standard input is closed
     #[arg(long)]
     stop_on_stdin_close: bool,
@@ -135,6 +141,7 @@ pub async fn keeper(args: KeeperArgs) -> Result<()> {
     };
     let mut config = halfkey_keeper::Config::new(listen, args.data.ok_or("give --data")?);
     config.stop_on_stdin_close = args.stop_on_stdin_close;
+    config.key_id = args.key_id;
     config.guard = match args.evidence {
         GuardName::InsecureDev => halfkey_keeper::Guard::InsecureDev,
         GuardName::Tpm2 => halfkey_keeper::Guard::Tpm2(args.tpm),

@@ -1,4 +1,4 @@
-//! A real server with its keepers, as processes of their own, from a release build of the `halfkey` binary.
+//! A real server with its keepers, as processes of their own, from a `dist` build of the `halfkey` binary.
 
 use std::{
     fs,
@@ -45,20 +45,20 @@ pub struct Memory {
     pub most: f64,
 }
 
-/// The binary that `HALFKEY_BENCH_BINARY` names; otherwise a release build, made now unless it is there, beside the
-/// benchmark that asks.
+/// The binary that `HALFKEY_BENCH_BINARY` names; otherwise a `dist` build, made now unless it is there, in the
+/// same target folder as the benchmark that asks.
 #[must_use]
 pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("HALFKEY_BENCH_BINARY") {
         return named.into();
     }
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "--package", "halfkey", "--bin", "halfkey"])
+        .args(["build", "--profile", "dist", "--quiet", "--package", "halfkey", "--bin", "halfkey"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
         .status();
     assert!(status.unwrap().success(), "halfkey does not build");
     let own = std::env::current_exe().unwrap();
-    own.ancestors().nth(2).unwrap().join("halfkey")
+    own.ancestors().nth(3).unwrap().join("dist/halfkey")
 }
 
 impl Deployment {

@@ -199,12 +199,20 @@ fn the_commands_of_the_enclave_document_work_in_their_order() {
     let (mut child, stdin, again) = running.take().unwrap();
     drop(stdin);
     assert!(child.wait().unwrap().success());
+    let mut next = Vec::new();
     for machine in [&first, &second] {
         let (mut child, stdin, ready) = start(machine, &again);
         assert_eq!((&ready["public_key"], &ready["sealings"]), (&public_key.as_str().into(), &2.into()));
         drop(stdin);
         assert!(child.wait().unwrap().success());
+        // The next long-term key is of the same root: the same on both.
+        let (mut child, stdin, ready) = start(machine, &format!("{again} --key-id 2"));
+        assert_eq!(ready["key_id"], 2);
+        next.push(ready["public_key"].as_str().unwrap().to_owned());
+        drop(stdin);
+        assert!(child.wait().unwrap().success());
     }
+    assert!(next[0] == next[1] && next[0] != public_key, "{next:?}");
 }
 
 /// What `halfkey doctor` says of the running keeper: whether all is good, the sealings, and what is wrong.

@@ -4,7 +4,7 @@ use halfkey_api::{
     domain,
     relying_party::{AppleApp, Apps, Fingerprint, LOGIN_RELATION, MAX_LABELS, Origin, Package},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::fetch::Fetched;
 
@@ -149,6 +149,27 @@ impl Finding {
     pub(super) fn new(id: FindingId, subject: impl Into<String>) -> Self {
         Self { id, subject: subject.into() }
     }
+
+    /// For people.
+    pub(super) fn lines(&self, severity: Severity) -> [String; 2] {
+        let subject = if self.subject.is_empty() { String::new() } else { format!(": {}", self.subject) };
+        [format!("  {} {}{subject}", severity.as_str(), self.id.as_str()), format!("    {}", self.id.advice())]
+    }
+
+    /// For programs.
+    pub(super) fn value(&self, severity: Severity) -> Value {
+        json!({
+            "id": self.id.as_str(),
+            "severity": severity.as_str(),
+            "subject": self.subject,
+            "advice": self.id.advice(),
+        })
+    }
+}
+
+/// The last line for people.
+pub(super) fn verdict(is_good: bool) -> String {
+    if is_good { "Nothing is wrong." } else { "Something is wrong; see the errors." }.to_owned()
 }
 
 /// The file's JSON, or what is wrong with the answer.

@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::judge::{Finding, FindingId};
+use super::judge::{Finding, FindingId, verdict};
 use crate::error::{Error, Result};
 
 /// How long a keeper may take to answer.
@@ -65,11 +65,8 @@ impl KeeperReport {
     pub fn lines(&self) -> Vec<String> {
         let Info { key_id, evidence, sealings, .. } = &self.info;
         let mut lines = vec![format!("keeper with key {key_id}, evidence {evidence}, sealings {sealings}")];
-        for Finding { id, subject } in &self.findings {
-            lines.push(format!("  {} {}: {subject}", id.severity().as_str(), id.as_str()));
-            lines.push(format!("    {}", id.advice()));
-        }
-        lines.push(if self.is_good() { "Nothing is wrong." } else { "Something is wrong; see the errors." }.to_owned());
+        lines.extend(self.findings.iter().flat_map(|finding| finding.lines(finding.id.severity())));
+        lines.push(verdict(self.is_good()));
         lines
     }
 
@@ -77,10 +74,7 @@ impl KeeperReport {
     #[must_use]
     pub fn value(&self) -> Value {
         let Info { key_id, public_key, evidence, sealings, .. } = &self.info;
-        let finding = |Finding { id, subject }: &Finding| {
-            let (severity, advice) = (id.severity().as_str(), id.advice());
-            json!({ "id": id.as_str(), "severity": severity, "subject": subject, "advice": advice })
-        };
+        let finding = |finding: &Finding| finding.value(finding.id.severity());
         json!({
             "good": self.is_good(),
             "keyId": key_id,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     fetch::{Fetched, Fetcher},
-    judge::{self, Finding, FindingId, Severity},
+    judge::{self, Finding, FindingId, Severity, verdict},
 };
 use crate::error::{AtPath, Error, Result};
 
@@ -160,37 +160,25 @@ impl Report {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("relying party {}", self.domain)];
-        lines.extend(self.general.iter().flat_map(|finding| self.finding_lines(finding)));
+        let told = |finding: &Finding| finding.lines(self.severity(finding));
+        lines.extend(self.general.iter().flat_map(told));
         for file in &self.files {
             let status = file.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
             let verdict = if file.findings.is_empty() { ", good" } else { "" };
             lines.push(format!("{} ({status}{verdict})", file.url));
-            lines.extend(file.findings.iter().flat_map(|finding| self.finding_lines(finding)));
+            lines.extend(file.findings.iter().flat_map(told));
         }
         for origin in &self.android_origins {
             lines.push(format!("origin of the Android app, for the relying party's list of origins: {origin}"));
         }
-        lines.push(if self.is_good() { "Nothing is wrong." } else { "Something is wrong; see the errors." }.to_owned());
+        lines.push(verdict(self.is_good()));
         lines
-    }
-
-    fn finding_lines(&self, finding: &Finding) -> [String; 2] {
-        let subject = if finding.subject.is_empty() { String::new() } else { format!(": {}", finding.subject) };
-        let severity = self.severity(finding).as_str();
-        [format!("  {severity} {}{subject}", finding.id.as_str()), format!("    {}", finding.id.advice())]
     }
 
     /// For programs.
     #[must_use]
     pub fn value(&self) -> Value {
-        let finding = |finding: &Finding| {
-            json!({
-                "id": finding.id.as_str(),
-                "severity": self.severity(finding).as_str(),
-                "subject": finding.subject,
-                "advice": finding.id.advice(),
-            })
-        };
+        let finding = |finding: &Finding| finding.value(self.severity(finding));
         let list = |findings: &[Finding]| findings.iter().map(finding).collect::<Value>();
         let file = |file: &File| json!({ "url": file.url, "status": file.status, "findings": list(&file.findings) });
         json!({
