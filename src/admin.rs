@@ -16,7 +16,8 @@ use halfkey_envelope::{
 };
 use halfkey_protocol::descriptor::{EvidencePolicy, Hex, HpkePublic, Keeper};
 use halfkey_server::{
-    App, Details, admin,
+    App, Details,
+    admin::{self, Scope},
     clock::{Clock, SystemClock},
     config::{KeeperAddress, Profile},
     store::{BannedPair, ContestedRecovery, FrozenPair, FrozenPlace, WaitingForOperator},
@@ -59,6 +60,9 @@ enum AdminCommand {
         /// As `custodians` lists it
         #[arg(long, value_name = "ID")]
         custodian: CustodianId,
+        /// What the key may do
+        #[arg(long, value_enum, default_value = "all")]
+        scope: ScopeName,
         /// Print exactly one JSON object
         #[arg(long)]
         json: bool,
@@ -144,6 +148,20 @@ enum AdminCommand {
     CancelRecovery(RecoveryArgs),
     /// Let a recovery go on that a device has cancelled; no device can cancel it any more
     ContinueRecovery(RecoveryArgs),
+    /// Open the window in which one client may eject: its device then gets the private keys, and the wallet ends here
+    ///
+    /// The custodian's backend does the same with its API key. Ask for it in person: whoever has the client's session and
+    /// opens its backup inside the window has the keys.
+    EnableEject {
+        #[command(flatten)]
+        place: Place,
+        /// The client
+        #[arg(long, value_name = "ID")]
+        client: ClientId,
+        /// How long the window is
+        #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: u32,
+    },
     /// Write the deployment descriptor: the keys and policies that apps compile in and trust
     Descriptor {
         #[command(flatten)]
@@ -179,6 +197,24 @@ struct RecoveryArgs {
     /// As `waiting` lists it
     #[arg(long, value_name = "ID")]
     recovery: RecoveryId,
+}
+
+/// What a custodian's API key may do
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ScopeName {
+    /// Everything
+    All,
+    /// Everything but opening windows for ejects
+    Clients,
+}
+
+impl From<ScopeName> for Scope {
+    fn from(name: ScopeName) -> Self {
+        match name {
+            ScopeName::All => Self::All,
+            ScopeName::Clients => Self::Clients,
+        }
+    }
 }
 
 /// What evidence apps ask of the passkey keeper
@@ -246,7 +282,7 @@ pub async fn run(args: AdminArgs) -> Result<()> {
     match args.command {
         AdminCommand::CreateCustodian { place, name, json } => create_custodian(&place, &name, json).await,
         AdminCommand::Custodians { place } => custodians(&place).await,
-        AdminCommand::CreateKey { place, custodian, json } => create_key(&place, custodian, json).await,
+        AdminCommand::CreateKey { place, custodian, scope, json } => create_key(&place, custodian, scope, json).await,
         AdminCommand::RevokeKey { place, custodian, key } => revoke_key(&place, custodian, key).await,
         AdminCommand::Copied { place, minutes_ago, json } => copied(&place, minutes_ago, json).await,
         AdminCommand::Waiting { place, json } => waiting(&place, json).await,
@@ -262,6 +298,11 @@ pub async fn run(args: AdminArgs) -> Result<()> {
         AdminCommand::ContinueRecovery(RecoveryArgs { place, client, recovery }) => {
             admin::continue_recovery(&open(&place).await?, client, recovery).await?;
             to_stdout(&format!("recovery {recovery} goes on"));
+            Ok(())
+        }
+        AdminCommand::EnableEject { place, client, seconds } => {
+            let until_ms = admin::enable_eject(&open(&place).await?, client, Some(seconds)).await?;
+            to_stdout(&format!("client {client} may eject until {}", time(until_ms)));
             Ok(())
         }
         AdminCommand::Descriptor { place, url, relying_parties, out, keeper_socket, evidence, json } => {
@@ -289,9 +330,9 @@ async fn create_custodian(place: &Place, name: &str, as_json: bool) -> Result<()
     Ok(())
 }
 
-async fn create_key(place: &Place, custodian: CustodianId, as_json: bool) -> Result<()> {
+async fn create_key(place: &Place, custodian: CustodianId, scope: ScopeName, as_json: bool) -> Result<()> {
     let app = open(place).await?;
-    let key = admin::create_key(&app, custodian).await?;
+    let key = admin::create_key(&app, custodian, scope.into()).await?;
     print_key(custodian, key.id, &key.key, as_json);
     Ok(())
 }

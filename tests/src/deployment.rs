@@ -219,6 +219,14 @@ impl Deployment {
         Ok(deployment)
     }
 
+    /// Opens the window in which this client may eject, as an operator does.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn enable_eject(&self, client: &Client) -> io::Result<()> {
+        self.operator(&["enable-eject", "--client", &client.id]).map(drop)
+    }
+
     /// Starts a copy of a stopped deployment. It listens on a port of its own: see [`crate::wire::Wire`]. The keeper's
     /// machine is the same for all copies, so one at a time may run.
     ///

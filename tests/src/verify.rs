@@ -2,5 +2,6 @@
 //! chains themselves ([`crate::anvil`], [`crate::litesvm`]).
 
 pub use halfkey_cli::judge::{
-    EthereumTransaction, Rejected, ethereum_address, ethereum_transaction, keccak256, solana_message, verify_ecdsa,
+    EthereumTransaction, Rejected, ethereum_address, ethereum_transaction, is_private_key_of, keccak256,
+    solana_message, verify_ecdsa,
 };

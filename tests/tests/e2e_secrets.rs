@@ -13,7 +13,7 @@ use std::{
 };
 
 use halfkey_client::{
-    BackupMethod, BlobSlot, OldDevices, Password, PasswordKind, Recovering, RecoveryMethod, SecretStore,
+    BackupMethod, BlobSlot, Ejecting, OldDevices, Password, PasswordKind, Recovering, RecoveryMethod, SecretStore,
 };
 use halfkey_envelope::{
     client_share::Contents,
@@ -181,7 +181,21 @@ async fn full_run(deployment: &Deployment, client: &Client, secrets: &mut Secret
     signs(&tablet.app, &wallet).await.unwrap();
     tablet.app.backup_wallet(by(PIN, PasswordKind::Pin)).await.unwrap();
     secrets.of_folders("PIN backup", deployment, PIN).await;
+    eject(deployment, client, &tablet, secrets).await;
     (phone, tablet)
+}
+
+/// T21's part of T18: the private keys are on the device that ejects them, and nowhere else.
+async fn eject(deployment: &Deployment, client: &Client, tablet: &Phone, secrets: &mut Secrets) {
+    deployment.enable_eject(client).unwrap();
+    let outcome = tablet.app.eject_private_keys(open(PIN), None).await.unwrap();
+    let Ejecting::Keys(keys) = outcome else { panic!("{outcome:?}") };
+    tablet.app.acknowledge_eject().await.unwrap();
+    let (secp256k1, ed25519) = (keys.secp256k1.ethereum_hex(), keys.ed25519.hex());
+    let wif = keys.secp256k1.bitcoin_wif(keys.network);
+    secrets.client.push(("ejected: secp256k1".to_owned(), hex::decode(&secp256k1[2..]).unwrap()));
+    secrets.client.push(("ejected: WIF".to_owned(), wif.as_bytes().to_vec()));
+    secrets.client.push(("ejected: ed25519".to_owned(), hex::decode(ed25519.as_str()).unwrap()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,8 @@
 
 #[path = "store_contract/access.rs"]
 mod access;
+#[path = "store_contract/eject.rs"]
+mod eject;
 #[path = "store_contract/kept.rs"]
 mod kept;
 #[path = "store_contract/life.rs"]
@@ -178,6 +180,10 @@ contract! {
     operator::an_expiry_after_possession_freezes_where_another_device_lives;
     operator::a_device_revoked_in_the_middle_of_its_recovery_freezes_the_backup;
     operator::a_frozen_signing_pair_is_thawed_by_name;
+    eject::t21_a_window_is_one_clients_and_ends;
+    eject::t21_the_halves_leave_only_when_the_wallets_are_ejecting;
+    eject::t21_both_halves_stay_for_thirty_days_after_the_acknowledgement;
+    eject::t21_an_eject_that_has_begun_survives_a_restore;
     kept::state_is_taken_once_by_its_device_at_its_step;
     kept::t15_racing_takers_of_one_state_get_it_once;
     kept::the_same_device_takes_its_session_over;

@@ -2,7 +2,7 @@
 
 use halfkey_envelope::{
     hash::h,
-    id::{BackupId, ClientId, DeploymentId, RecoveryId, VerificationId},
+    id::{BackupId, ClientId, DeploymentId, PairId, RecoveryId, VerificationId},
 };
 
 /// Associated data of a sealed ceremony body, both ways.
@@ -31,6 +31,41 @@ pub fn possession(
     h(
         "halfkey/recovery/v1/possession",
         &[deployment.as_bytes(), client.as_bytes(), recovery.as_bytes(), nonce, new_device_key, one_time_key],
+    )
+}
+
+/// Context of the proof of possession in an eject. It is none in a recovery.
+#[must_use]
+pub fn ejection(
+    deployment: DeploymentId,
+    client: ClientId,
+    eject: RecoveryId,
+    nonce: &[u8; 32],
+    device_key: &[u8; 32],
+    one_time_key: &[u8; 32],
+) -> [u8; 32] {
+    h(
+        "halfkey/eject/v1/possession",
+        &[deployment.as_bytes(), client.as_bytes(), eject.as_bytes(), nonce, device_key, one_time_key],
+    )
+}
+
+/// HPKE info of a custodian's half that leaves in an eject.
+pub const EJECTED_HALF: &[u8] = b"halfkey/eject/v1/custodian-half";
+
+/// Associated data of a custodian's half that leaves in an eject.
+#[must_use]
+pub fn ejected_half(
+    deployment: DeploymentId,
+    client: ClientId,
+    eject: RecoveryId,
+    pair: PairId,
+    public_key: &[u8],
+    one_time_key: &[u8; 32],
+) -> [u8; 32] {
+    h(
+        "halfkey/eject/v1/half",
+        &[deployment.as_bytes(), client.as_bytes(), eject.as_bytes(), pair.as_bytes(), public_key, one_time_key],
     )
 }
 

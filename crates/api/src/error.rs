@@ -62,6 +62,8 @@ error_ids! {
     DigestSigningDisabled = "DIGEST_SIGNING_DISABLED", 403;
     /// The policy denied the recovery.
     RecoveryDenied = "RECOVERY_DENIED", 403;
+    /// The custodian has opened no window for an eject, or it is closed.
+    EjectNotEnabled = "EJECT_NOT_ENABLED", 403;
     /// The recovery waits; see `waitingUntil`.
     RecoveryWaiting = "RECOVERY_WAITING", 409;
     /// Not there, or not the caller's.
@@ -82,6 +84,10 @@ error_ids! {
     PairBanned = "PAIR_BANNED", 409;
     /// The pair is frozen after a cancelled recovery.
     PairFrozen = "PAIR_FROZEN", 409;
+    /// The wallet is being ejected: only that eject may be repeated.
+    WalletEjecting = "WALLET_EJECTING", 409;
+    /// The wallet was ejected: its owner has the keys.
+    WalletEjected = "WALLET_EJECTED", 409;
     /// The pair is not banned: there is nothing to heal.
     NotBanned = "NOT_BANNED", 409;
     /// The pair is banned, and the operator has not let it heal.

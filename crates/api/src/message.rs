@@ -4,11 +4,13 @@
 mod backup;
 mod client;
 mod custodian;
+mod eject;
 mod recovery;
 mod verification;
 
 pub use backup::*;
 pub use client::*;
 pub use custodian::*;
+pub use eject::*;
 pub use recovery::*;
 pub use verification::*;

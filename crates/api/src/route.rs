@@ -17,6 +17,10 @@ routes! {
     CUSTODIAN_CLIENT = "/api/v3/custodians/me/clients/{client_id}";
     /// Mint a client session token (custodian key).
     CUSTODIAN_SESSIONS = "/api/v3/custodians/me/clients/{client_id}/sessions";
+    /// Open the window in which one client may eject (custodian key).
+    CUSTODIAN_ENABLE_EJECT = "/api/v3/custodians/me/clients/{client_id}/enable-eject";
+    /// What one client could eject: identifiers and windows, never a share (custodian key).
+    CUSTODIAN_EJECTABLE = "/api/v3/custodians/me/clients/{client_id}/ejectable-backup-shares";
     /// The apps and origins that may use the passkeys of the custodian's relying party (custodian key).
     CUSTODIAN_RELYING_PARTY = "/api/v3/custodians/me/relying-party";
     /// The calling client: wallets, share pairs, backup status.
@@ -59,6 +63,10 @@ routes! {
     RECOVERY_CIPHER_TEXT = "/api/v3/clients/me/recoveries/{recovery_id}/cipher-text";
     /// Proof of possession: enrols the new device key.
     RECOVERY_POSSESSION = "/api/v3/clients/me/recoveries/{recovery_id}/possession";
+    /// Proof of possession in an eject: the wallets are `ejecting`, then the custodian's halves leave, sealed.
+    RECOVERY_EJECT = "/api/v3/clients/me/recoveries/{recovery_id}/eject";
+    /// The ejected keys were shown and checked: the wallets are `ejected`.
+    RECOVERY_EJECT_ACKNOWLEDGE = "/api/v3/clients/me/recoveries/{recovery_id}/eject/acknowledge";
     /// Begin a verification (drill).
     VERIFICATIONS = "/api/v3/clients/me/verifications";
     /// The envelope, inside a verification.

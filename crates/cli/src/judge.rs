@@ -9,7 +9,11 @@
 use aws_lc_rs::{
     digest::{Digest, SHA256},
     encoding::AsDer,
-    signature::{ECDSA_P256K1_SHA256_FIXED, ED25519, ParsedPublicKey, UnparsedPublicKey},
+    rand::SystemRandom,
+    signature::{
+        ECDSA_P256K1_SHA256_FIXED, ECDSA_P256K1_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, ParsedPublicKey,
+        UnparsedPublicKey,
+    },
 };
 use sha3::{Digest as _, Keccak256};
 
@@ -128,6 +132,21 @@ const HALF_ORDER: [u8; 32] = [
     0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x5d, 0x57, 0x6e,
     0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
 ];
+
+/// Whether `secret` is the private key of `public_key`: AWS-LC signs with the one, and verifies under the other.
+///
+/// # Errors
+/// [`Rejected::NotAPublicKey`] if they do not belong together; [`Rejected::WrongSignature`].
+pub fn is_private_key_of(secret: &[u8; 32], public_key: &[u8]) -> Result<(), Rejected> {
+    let (public, other) = (parse(public_key)?, |_| Rejected::NotAPublicKey);
+    let der = public.as_der().map_err(|_| Rejected::NotAPublicKey)?;
+    let point = der.as_ref().last_chunk::<65>().ok_or(Rejected::NotAPublicKey)?;
+    let alg = &ECDSA_P256K1_SHA256_FIXED_SIGNING;
+    let pair = EcdsaKeyPair::from_private_key_and_public_key(alg, secret, point).map_err(other)?;
+    let wrong = |_| Rejected::WrongSignature;
+    let signature = pair.sign(&SystemRandom::new(), b"halfkey judge").map_err(wrong)?;
+    public.verify_sig(b"halfkey judge", signature.as_ref()).map_err(wrong)
+}
 
 fn parse(public_key: &[u8]) -> Result<ParsedPublicKey, Rejected> {
     if public_key.len() != 33 {

@@ -1,6 +1,7 @@
 //! `halfkey wallet …`: a real client against a running server.
 
 mod commands;
+mod eject;
 mod passkeys;
 mod show;
 mod sign;
@@ -106,6 +107,18 @@ enum WalletCommand {
         #[arg(long, value_name = "ADDRESS")]
         expect_ethereum: Option<String>,
     },
+    /// Take the private keys out: ends this wallet
+    ///
+    /// Possible only inside the window that the custodian has opened, and under the same policy as a recovery. Secrets are
+    /// read in this order: the device passphrase, the confirmation, what opens the backup. The keys go to the terminal, or
+    /// to a file or descriptor that is named; never to standard output or into --json. Until they are acknowledged, and
+    /// for 30 days after, the same command on this device gives them again.
+    Eject(eject::EjectArgs),
+    /// Sign one Solana message with an ejected scalar (read as a secret); needs no server
+    ///
+    /// An ejected Ed25519 key is a scalar, not a seed, and most wallets cannot import it: transfer everything to a new
+    /// address instead.
+    Sweep(eject::SweepArgs),
     /// List the client's recoveries, or cancel one
     Recoveries {
         /// Cancel this one; if its method was opened already, that backup is frozen
@@ -174,6 +187,7 @@ impl WalletCommand {
             Self::Backup { method, .. } | Self::Verify { method } | Self::Recover { method, .. } => {
                 matches!(method, MethodName::Passkey)
             }
+            Self::Eject(args) => matches!(args.method(), MethodName::Passkey),
             Self::Passkeys { command } => !matches!(command, passkeys::PasskeysCommand::List),
             _ => false,
         }

@@ -1,5 +1,7 @@
 //! What an app can ask for, and what it gets.
 
+use std::sync::Arc;
+
 use halfkey_api::{
     chain::Addresses,
     message::{BackupStatus, Device, OldDevices, Recovery},
@@ -12,6 +14,7 @@ use halfkey_envelope::{
 };
 
 use crate::{
+    eject::PrivateKeys,
     error::Result,
     port::Port,
     secret::{CodeText, Password},
@@ -204,6 +207,27 @@ pub enum Recovering {
     },
 }
 
+/// What `eject_private_keys` came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ejecting {
+    /// The private keys, compared with the wallet's addresses. Show and keep them, then call `acknowledge_eject`; until
+    /// then, and for 30 days after, the same call on this device gives them again.
+    Keys(Arc<PrivateKeys>),
+    /// The deployment's policy lets some time pass first. Ask the custodian for a window when the time has come, and call
+    /// again.
+    Waiting {
+        /// The eject.
+        eject_id: RecoveryId,
+        /// Until when, in milliseconds.
+        until: u64,
+    },
+    /// The operator decides whether it goes on.
+    Undecided {
+        /// The eject.
+        eject_id: RecoveryId,
+    },
+}
+
 /// What a cancel came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cancelled {
@@ -241,6 +265,17 @@ pub enum Resumed {
     },
     /// A recovery was over without effect and was discarded.
     RecoveryDiscarded,
+    /// An eject waits, can go on, or is not acknowledged: call `eject_private_keys` with the method again.
+    EjectOpen {
+        /// The eject.
+        eject_id: RecoveryId,
+        /// The method that opens the backup.
+        method: Method,
+        /// Until when it waits, in milliseconds.
+        until: Option<u64>,
+    },
+    /// An eject was over without effect and was discarded.
+    EjectDiscarded,
     /// The healing of a banned share was carried to its end: this curve signs again.
     Healed(Curve),
     /// The healing of a banned share was over without effect and was discarded; the share is banned still.
@@ -300,6 +335,15 @@ pub enum Command {
         /// The addresses that the wallet must have.
         expected: Option<Addresses>,
     },
+    /// The private keys themselves, inside the custodian's window; also to repeat that.
+    Eject {
+        /// How to open the backup.
+        method: RecoveryMethod,
+        /// The addresses that the wallet must have.
+        expected: Option<Addresses>,
+    },
+    /// The ejected keys were shown and kept.
+    AcknowledgeEject,
     /// The client's recoveries, newest first.
     Recoveries,
     /// Cancel a recovery that somebody asked for.
@@ -337,6 +381,7 @@ impl Command {
                 | Self::Verify(RecoveryMethod::Passkey)
                 | Self::Recover { method: RecoveryMethod::Passkey, .. }
                 | Self::ResumeRecovery { method: RecoveryMethod::Passkey, .. }
+                | Self::Eject { method: RecoveryMethod::Passkey, .. }
         )
     }
 
@@ -352,6 +397,8 @@ impl Command {
                 | Self::Verify(_)
                 | Self::Recover { .. }
                 | Self::ResumeRecovery { .. }
+                | Self::Eject { .. }
+                | Self::AcknowledgeEject
                 | Self::RemoveBackupMethod(_)
                 | Self::Resume
         )
@@ -380,6 +427,8 @@ pub enum Outcome {
     Verified(Verified),
     /// A recovery.
     Recovering(Recovering),
+    /// An eject.
+    Ejecting(Ejecting),
     /// What a cancel came to.
     Cancelled(Cancelled),
     /// Recoveries.
@@ -419,6 +468,13 @@ pub(crate) async fn run(port: Port, command: Command) -> Result<Outcome> {
         }
         Command::ResumeRecovery { method, expected } => {
             Outcome::Recovering(crate::recover::resume_recovery(port, method, expected).await?)
+        }
+        Command::Eject { method, expected } => {
+            Outcome::Ejecting(crate::eject::eject_private_keys(port, method, expected).await?)
+        }
+        Command::AcknowledgeEject => {
+            crate::eject::acknowledge(port).await?;
+            Outcome::Unit
         }
         Command::Recoveries => Outcome::Recoveries(crate::status::recoveries(port).await?),
         Command::CancelRecovery(id) => Outcome::Cancelled(crate::recover::cancel_recovery(port, id).await?),

@@ -13,6 +13,7 @@ use crate::{
     call::Call,
     ceremony::{self, Session, part, peer},
     device::{self, Device, Share, Underway},
+    eject,
     error::{Error, Result},
     host::BlobSlot,
     port::Port,
@@ -95,6 +96,7 @@ async fn creating_device(port: &Port, client: &ClientDetail) -> Result<Device> {
     {
         return Ok(pending);
     }
+    eject::must_not_be_underway(port).await?;
     resume::settle(port, client).await?;
     let device = Device::new(client.id, DeviceKey::generate(&mut port.entropy()), Underway::Create);
     device::save(port, BlobSlot::Pending, &device).await?;

@@ -26,6 +26,8 @@ const MAGIC: Magic = Magic(*b"HKD1");
 const VERSION: u8 = 1;
 /// The version of contents with a healing under way: an SDK that knows nothing of those must not take them for damaged.
 const VERSION_HEAL: u8 = 2;
+/// The same for an eject: its one-time key is what the private keys come back with.
+const VERSION_EJECT: u8 = 3;
 
 /// One curve's signing share of this device.
 pub(crate) struct Share {
@@ -119,6 +121,10 @@ pub(crate) enum Underway {
     /// In the pending slot: this pair takes the place of the banned one of its curve. The other shares there are copies.
     #[n(3)]
     Heal(#[n(0)] PairId),
+    /// In the pending slot: an eject by this method; no id before the server gave one. It stays there when it is
+    /// acknowledged, for as long as it may be repeated.
+    #[n(4)]
+    Eject(#[n(0)] Option<RecoveryId>, #[n(1)] Method),
 }
 
 /// The state of one device.
@@ -214,7 +220,11 @@ impl Device {
     }
 
     const fn version(&self) -> u8 {
-        if matches!(self.underway, Some(Underway::Heal(_))) { VERSION_HEAL } else { VERSION }
+        match self.underway {
+            Some(Underway::Heal(_)) => VERSION_HEAL,
+            Some(Underway::Eject(..)) => VERSION_EJECT,
+            _ => VERSION,
+        }
     }
 
     fn to_bytes(&self, deployment: DeploymentId) -> Zeroizing<Vec<u8>> {
@@ -245,7 +255,7 @@ impl Device {
 
     fn from_bytes(bytes: &[u8], deployment: DeploymentId) -> core::result::Result<Self, StorageReason> {
         let probe: Probe = minicbor::decode(bytes).map_err(|_| StorageReason::Damaged)?;
-        if !matches!(probe.version, VERSION | VERSION_HEAL) {
+        if !matches!(probe.version, VERSION | VERSION_HEAL | VERSION_EJECT) {
             return Err(StorageReason::NewerVersion);
         }
         let wire: Wire<'_> = cbor::from_slice(bytes).map_err(|_| StorageReason::Damaged)?;
@@ -715,6 +725,8 @@ mod tests {
             Some(Underway::Recovery(None, Method::RecoveryCode, true)),
             Some(Underway::Recovery(Some(recovery), Method::Password, false)),
             Some(Underway::Heal(PairId::from_bytes([8; 16]))),
+            Some(Underway::Eject(None, Method::Passkey)),
+            Some(Underway::Eject(Some(recovery), Method::RecoveryCode)),
         ] {
             let mut device =
                 Device::new(ClientId::from_bytes([2; 16]), DeviceKey::from_bytes(&[3; 32]), Underway::Create);
@@ -772,7 +784,7 @@ mod tests {
         assert_eq!(contents[2], VERSION, "the version is the first value");
         contents[2] = VERSION_HEAL;
         assert_eq!(Device::from_bytes(&contents, DEPLOYMENT).err(), Some(StorageReason::Damaged), "no healing in it");
-        contents[2] = VERSION_HEAL + 1;
+        contents[2] = VERSION_EJECT + 1;
         assert_eq!(Device::from_bytes(&contents, DEPLOYMENT).err(), Some(StorageReason::NewerVersion));
     }
 }

@@ -21,8 +21,8 @@ use halfkey_envelope::{
 
 use crate::{
     command::{
-        Backup, BackupMethod, Cancelled, Command, Outcome, PasskeyBackup, PasskeyChange, PasskeyList, Recovering,
-        RecoveryMethod, Resumed, SignOutcome, Verified,
+        Backup, BackupMethod, Cancelled, Command, Ejecting, Outcome, PasskeyBackup, PasskeyChange, PasskeyList,
+        Recovering, RecoveryMethod, Resumed, SignOutcome, Verified,
     },
     deployment::Deployment,
     error::{Error, Result},
@@ -505,6 +505,27 @@ impl Halfkey {
     /// As [`Halfkey::recover_wallet`]; [`Error::RecoveryOver`] if there is none any more.
     pub async fn resume_recovery(&self, method: RecoveryMethod, expected: Option<Addresses>) -> Result<Recovering> {
         outcome!(self.run(Command::ResumeRecovery { method, expected }), Recovering)
+    }
+
+    /// Ejects the wallet: the private keys themselves, put together on this device from a backup's two halves. Possible
+    /// only inside the window that the custodian has opened, under the same policy as a recovery. From the moment that the
+    /// custodian's halves leave nothing else works with this wallet.
+    ///
+    /// The same call on the same device gives the keys again, until [`Halfkey::acknowledge_eject`] and 30 days after it.
+    ///
+    /// # Errors
+    /// [`Error::EjectNotEnabled`] outside the window; [`Error::Ejecting`] if another device or method began it;
+    /// [`Error::Ejected`]; and as [`Halfkey::recover_wallet`].
+    pub async fn eject_private_keys(&self, method: RecoveryMethod, expected: Option<Addresses>) -> Result<Ejecting> {
+        outcome!(self.run(Command::Eject { method, expected }), Ejecting)
+    }
+
+    /// Says that the ejected keys were shown and are kept. 30 days later both halves are erased.
+    ///
+    /// # Errors
+    /// [`Error::RecoveryOver`] if this device has ejected nothing.
+    pub async fn acknowledge_eject(&self) -> Result<()> {
+        self.run(Command::AcknowledgeEject).await.map(|_| ())
     }
 
     /// The client's recoveries, newest first.

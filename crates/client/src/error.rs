@@ -74,6 +74,15 @@ pub enum Error {
     /// The pair is frozen after a recovery was cancelled; only the operator can thaw it.
     #[error("the share pair is frozen")]
     Frozen,
+    /// The custodian has opened no window for an eject, or it is closed.
+    #[error("no window for an eject is open")]
+    EjectNotEnabled,
+    /// The wallet is being ejected: nothing else works. Repeat the eject on the device that began it.
+    #[error("the wallet is being ejected")]
+    Ejecting,
+    /// The wallet was ejected: its owner has the private keys.
+    #[error("the wallet was ejected")]
+    Ejected,
     /// The server gave an older or another backup than the method witnesses.
     #[error("rollback: have {have}, want {want}")]
     Rollback {
@@ -270,6 +279,9 @@ impl Error {
             Self::NotBanned => "NOT_BANNED",
             Self::ReviewNeeded => "REVIEW_NEEDED",
             Self::Frozen => "FROZEN",
+            Self::EjectNotEnabled => "EJECT_NOT_ENABLED",
+            Self::Ejecting => "EJECTING",
+            Self::Ejected => "EJECTED",
             Self::Rollback { .. } => "ROLLBACK",
             Self::ClockSkew { .. } => "CLOCK_SKEW",
             Self::IdentityMismatch => "IDENTITY_MISMATCH",
@@ -335,6 +347,9 @@ impl Error {
             Self::NotBanned => "Nothing is to be done: this device's shares are not banned.",
             Self::ReviewNeeded => "Ask the operator to review the ban, then call again.",
             Self::Frozen => "A cancelled recovery froze these shares. Ask the operator.",
+            Self::EjectNotEnabled => "Ask the custodian to open a window for the eject, then call again inside it.",
+            Self::Ejecting => "Repeat the eject on the device that began it, and acknowledge the keys.",
+            Self::Ejected => "Use the private keys that were ejected; nothing here signs any more.",
             Self::Rollback { .. } => "The server offered an outdated backup. Stop and tell the operator.",
             Self::ClockSkew { .. } => "Ask the user to set date and time of this device, then call again.",
             Self::IdentityMismatch => "This is not the wallet that was expected. Check the account that is signed in.",

@@ -13,6 +13,7 @@ use crate::{
     ceremony::{Renewal, Session},
     command::Resumed,
     device::{self, Device, Share, Underway},
+    eject,
     error::{Error, Result, StorageReason},
     port::Port,
     progress::Stage,
@@ -22,6 +23,7 @@ use crate::{
 
 /// Every banned share of this device gets a successor. The wallet's keys and addresses stay the same.
 pub(crate) async fn heal_wallet(port: &Port) -> Result<Vec<Curve>> {
+    eject::must_not_be_underway(port).await?;
     let left = resume::resume(port).await?;
     if matches!(left, Resumed::RecoveryOpen { .. }) {
         return Err(Error::OperationInProgress);

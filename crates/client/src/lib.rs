@@ -15,6 +15,7 @@ mod device;
 mod devices;
 mod door;
 mod driver;
+mod eject;
 mod error;
 mod heal;
 pub mod host;
@@ -37,11 +38,12 @@ pub mod step;
 mod verify;
 
 pub use command::{
-    Backup, BackupMethod, Cancelled, Command, Identity, Outcome, PasskeyBackup, PasskeyChange, PasskeyInfo,
+    Backup, BackupMethod, Cancelled, Command, Ejecting, Identity, Outcome, PasskeyBackup, PasskeyChange, PasskeyInfo,
     PasskeyList, PasswordKind, Recovered, Recovering, RecoveryMethod, Resumed, SignOutcome, Verified,
 };
 pub use deployment::Deployment;
 pub use driver::{Builder, Credentials, Halfkey, ShareStore};
+pub use eject::{Ed25519Scalar, PrivateKeys, Secp256k1PrivateKey};
 pub use error::{Error, Result, StorageReason, WeakReason};
 pub use halfkey_api::{chain::Addresses, message::OldDevices, signing::Payload};
 pub use halfkey_envelope::passkey::Mode as PasskeyMode;

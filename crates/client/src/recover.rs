@@ -8,7 +8,7 @@ use halfkey_api::{
     context::possession,
     message::{
         BeginRecovery, CipherText, DoorContext, OldDevices, PendingRecoveryPair, PossessionProven, ProvePossession,
-        Recovery, RecoveryState,
+        Recovery, RecoveryPurpose, RecoveryState,
     },
     route::{self, path},
 };
@@ -27,6 +27,7 @@ use crate::{
     command::{Backup, Cancelled, Identity, Recovered, Recovering, RecoveryMethod},
     create,
     device::{self, Device, Underway},
+    eject,
     error::{Error, Result, StorageReason},
     host::BlobSlot,
     opening::{self, Opened},
@@ -52,6 +53,7 @@ pub(crate) async fn recover_wallet(
     if let Some((device, recovery)) = open_recovery(port, client, &method.method(), Some(revoke)).await? {
         return proceed(port, device, recovery, method, expected).await;
     }
+    eject::must_not_be_underway(port).await?;
     resume::settle(port, &detail).await?;
     let current = must_be_own(device::load_readable(port, BlobSlot::Current).await?, client)?;
     let (device, recovery) = begin(port, client, current, &method.method(), old_devices).await?;
@@ -74,7 +76,7 @@ pub(crate) async fn resume_recovery(
 }
 
 /// The current slot is never given to another client while one has shares in it.
-fn must_be_own(current: Option<Device>, client: ClientId) -> Result<Option<Device>> {
+pub(crate) fn must_be_own(current: Option<Device>, client: ClientId) -> Result<Option<Device>> {
     match current {
         Some(current) if current.client != client => Err(Error::Storage(StorageReason::OtherOwner)),
         current => Ok(current),
@@ -118,7 +120,7 @@ async fn open_recovery(
     Ok(Some((device, recovery)))
 }
 
-const fn is_over(state: RecoveryState) -> bool {
+pub(crate) const fn is_over(state: RecoveryState) -> bool {
     matches!(state, RecoveryState::Cancelled | RecoveryState::Expired | RecoveryState::Denied)
 }
 
@@ -154,6 +156,7 @@ async fn begin(
 /// The request itself; its id is stored.
 async fn ask(port: &Port, device: &mut Device, method: &Method, revoke: bool) -> Result<Recovery> {
     let body = BeginRecovery {
+        purpose: RecoveryPurpose::Recover,
         method: method.clone(),
         new_device: create::enrolment(port, &device.key),
         old_devices: if revoke { OldDevices::Revoke } else { OldDevices::Keep },
@@ -272,7 +275,7 @@ async fn execute(
     Ok(Recovered { addresses, identity, fresh_backup })
 }
 
-fn identify(addresses: &Addresses, expected: Option<Addresses>) -> Result<Identity> {
+pub(crate) fn identify(addresses: &Addresses, expected: Option<Addresses>) -> Result<Identity> {
     match expected {
         Some(expected) if expected == *addresses => Ok(Identity::Confirmed),
         Some(_) => Err(Error::IdentityMismatch),
@@ -280,7 +283,7 @@ fn identify(addresses: &Addresses, expected: Option<Addresses>) -> Result<Identi
     }
 }
 
-fn addresses(port: &Port, opened: &Opened) -> Result<Addresses> {
+pub(crate) fn addresses(port: &Port, opened: &Opened) -> Result<Addresses> {
     let key = |curve| {
         let half = opened.halves.iter().find(|half| half.curve == curve).ok_or(Error::Internal)?;
         Ok::<_, Error>(half.public.public_key().to_bytes())
@@ -289,7 +292,7 @@ fn addresses(port: &Port, opened: &Opened) -> Result<Addresses> {
 }
 
 /// The pairs that the server is about to make belong to the wallets and the backup in the envelope.
-fn must_fit(recovery: &Recovery, opened: &Opened) -> Result<()> {
+pub(crate) fn must_fit(recovery: &Recovery, opened: &Opened) -> Result<()> {
     let wrong = Err(Error::PeerMisbehaved { what: "PAIRS" });
     if recovery.nonce.is_none() || recovery.pairs.len() != opened.halves.len() {
         return wrong;
@@ -332,12 +335,12 @@ async fn prove_possession(
     if same { Ok(proven.recovery) } else { Err(Error::PeerMisbehaved { what: "RECOVERY" }) }
 }
 
-fn one_time(device: &Device) -> Result<SecretKey> {
+pub(crate) fn one_time(device: &Device) -> Result<SecretKey> {
     let seed = device.one_time.as_ref().ok_or(Error::Storage(StorageReason::Damaged))?;
     Ok(SecretKey::from_seed(seed))
 }
 
-fn server_nonce(recovery: &Recovery) -> Result<[u8; 32]> {
+pub(crate) fn server_nonce(recovery: &Recovery) -> Result<[u8; 32]> {
     recovery.nonce.map(|nonce| nonce.0).ok_or(Error::PeerMisbehaved { what: "nonce" })
 }
 

@@ -14,6 +14,7 @@ use crate::{
     call::{self, Call},
     command::Resumed,
     device::{self, Device, KnownBackup, Underway},
+    eject,
     error::{Error, Result, StorageReason},
     heal,
     host::BlobSlot,
@@ -26,6 +27,7 @@ pub(crate) async fn resume(port: &Port) -> Result<Resumed> {
     if let Some(pending) = device::load(port, BlobSlot::Pending).await? {
         return match pending.underway.clone() {
             Some(Underway::Recovery(id, _, _)) => resume_recovery(port, pending, id).await,
+            Some(Underway::Eject(id, _)) => eject::resume(port, pending, id).await,
             Some(Underway::Heal(pair)) => resume_heal(port, pending, pair).await,
             _ => resume_create(port, pending).await,
         };
@@ -76,7 +78,7 @@ async fn begin_anew(port: &Port, pending: &Device) -> Result<WalletsBegun> {
 }
 
 /// Of another client's shares this one's server records say nothing.
-fn must_be_of(client: &ClientDetail, pending: &Device) -> Result<()> {
+pub(crate) fn must_be_of(client: &ClientDetail, pending: &Device) -> Result<()> {
     if client.id == pending.client { Ok(()) } else { Err(Error::Storage(StorageReason::OtherOwner)) }
 }
 

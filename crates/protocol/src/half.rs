@@ -2,7 +2,15 @@
 
 use core::fmt;
 
-use halfkey_envelope::wallet::Curve;
+use ed25519_dalek::{
+    VerifyingKey,
+    hazmat::{ExpandedSecretKey, raw_sign},
+};
+use halfkey_envelope::{
+    entropy::{Entropy, random},
+    wallet::Curve,
+};
+use sha2_010::Sha512;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -92,4 +100,26 @@ halves! {
 pub fn danger_combine(first: &impl Half, second: &impl Half, public_key: &Point) -> Result<Zeroizing<[u8; 32]>> {
     let sum = first.scalar().add(second.scalar()).map_err(|_| Error::ShareMismatch)?;
     if Point::of(&sum) == *public_key { Ok(sum.to_bytes()) } else { Err(Error::ShareMismatch) }
+}
+
+/// The public point of an ejected private key.
+///
+/// # Errors
+/// [`Error::InvalidScalar`] unless it is canonical and not zero.
+pub fn danger_scalar_point(curve: Curve, key: &[u8; 32]) -> Result<Point> {
+    Ok(Point::of(&Scalar::from_bytes(curve, key)?))
+}
+
+/// Signs with an ejected Ed25519 scalar, which has no seed and so no prefix of its own: a fresh random one takes its place
+/// (PROTOCOL.md 4.8). The result is an ordinary signature of RFC 8032, verified before it is returned.
+///
+/// # Errors
+/// [`Error::InvalidScalar`]; [`Error::Internal`] if the signature does not verify.
+pub fn danger_sign_with_scalar(scalar: &[u8; 32], message: &[u8], entropy: &mut dyn Entropy) -> Result<[u8; 64]> {
+    let Scalar::Ed25519(scalar) = &Scalar::from_bytes(Curve::Ed25519, scalar)? else { return Err(Error::Internal) };
+    let key = ExpandedSecretKey { scalar: *scalar, hash_prefix: *random::<32>(entropy) };
+    let public = VerifyingKey::from(&key);
+    let signature = raw_sign::<Sha512>(&key, message, &public);
+    public.verify_strict(message, &signature).map_err(|_| Error::Internal)?;
+    Ok(signature.to_bytes())
 }

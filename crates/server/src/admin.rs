@@ -8,13 +8,31 @@ use halfkey_envelope::{
 
 use crate::{
     app::App,
+    eject,
     error::Error,
     http::auth::new_credential,
     store::{self, Custodian, EndedBy, KeyOwner, WaitingForOperator},
 };
 
-/// What a custodian's first key may do: everything that this version has.
-const ALL_SCOPES: &str = "all";
+/// What a custodian's API key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// Everything but opening windows for ejects.
+    Clients,
+}
+
+impl Scope {
+    /// As stored with the key.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Clients => "clients",
+        }
+    }
+}
 
 /// Makes a custodian with its first API key, which is shown once.
 ///
@@ -24,18 +42,18 @@ pub async fn create_custodian(app: &App, name: &str) -> Result<(CustodianId, Cre
     let now_ms = app.now_ms();
     let id = CustodianId::generate(&mut OsEntropy, now_ms);
     app.store.create_custodian(id, name, now_ms).await?;
-    Ok((id, create_key(app, id).await?))
+    Ok((id, create_key(app, id, Scope::All).await?))
 }
 
 /// Makes another API key of a custodian, shown once.
 ///
 /// # Errors
 /// When there is no such custodian, or the database's own trouble.
-pub async fn create_key(app: &App, custodian: CustodianId) -> Result<CreatedKey, Error> {
+pub async fn create_key(app: &App, custodian: CustodianId, scope: Scope) -> Result<CreatedKey, Error> {
     let now_ms = app.now_ms();
     let (key, digest) = new_credential(prefix::CUSTODIAN_KEY, &mut OsEntropy);
     let id = ApiKeyId::generate(&mut OsEntropy, now_ms);
-    app.store.create_key(id, &digest, KeyOwner::Custodian(custodian), ALL_SCOPES, now_ms).await?;
+    app.store.create_key(id, &digest, KeyOwner::Custodian(custodian), scope.as_str(), now_ms).await?;
     Ok(CreatedKey { id, key })
 }
 
@@ -113,6 +131,19 @@ pub async fn cancel_recovery(app: &App, client: ClientId, recovery: RecoveryId) 
 pub async fn continue_recovery(app: &App, client: ClientId, recovery: RecoveryId) -> Result<(), Error> {
     app.store.continue_recovery(client, recovery, app.config.recovery.open_ms, app.now_ms()).await?;
     Ok(())
+}
+
+/// Opens the window in which one client may eject, in the custodian's place: for so many seconds, 300 by default and at
+/// most 3600. Returns when it closes, in milliseconds.
+///
+/// # Errors
+/// When there is no such client, or its wallet was ejected.
+pub async fn enable_eject(app: &App, client: ClientId, seconds: Option<u32>) -> Result<u64, Error> {
+    let now_ms = app.now_ms();
+    let seconds = seconds.unwrap_or(eject::DEFAULT_WINDOW_S).clamp(1, eject::MAX_WINDOW_S);
+    let window = eject::window(seconds, now_ms);
+    app.store.open_eject_window(None, client, window, now_ms).await?;
+    Ok(window.until_ms)
 }
 
 /// Revokes an API key at once.

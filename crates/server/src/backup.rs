@@ -40,6 +40,7 @@ pub(crate) async fn must_be_pending_of(
     device: &Device,
     id: BackupId,
 ) -> Result<Backup, Fault> {
+    app.store.must_live(caller.client).await?;
     let backup = app.store.backup(caller.client, id).await?;
     let ours = backup.pair.begun_by == device.id;
     let live = backup.pair.state == PairState::Pending && caller.now_ms < backup.pair.deadline_ms;

@@ -128,6 +128,9 @@ impl From<StoreError> for Fault {
             StoreError::OperationInProgress { .. } => Self::in_progress(RETRY_AFTER_MS),
             StoreError::Conflict => Self::in_progress(RETRY_AFTER_MS),
             StoreError::Busy { retry_after_ms } => Self::rate_limited(retry_after_ms),
+            StoreError::EjectClosed => {
+                Self::new(ErrorId::EjectNotEnabled, "the custodian has opened no window for an eject")
+            }
             StoreError::Refused(refusal) => refusal.into(),
             StoreError::Shredded(_) => Self::new(ErrorId::ShareState, "the half was destroyed"),
             StoreError::Unavailable(cause) => {
@@ -145,6 +148,10 @@ impl From<Refusal> for Fault {
             Refusal::OperationInProgress { .. } => Self::in_progress(RETRY_AFTER_MS),
             Refusal::Banned => Self::banned(),
             Refusal::Frozen => Self::new(ErrorId::PairFrozen, "the share pair is frozen"),
+            Refusal::Ejecting => {
+                Self::new(ErrorId::WalletEjecting, "the wallet is being ejected; only that may be repeated")
+            }
+            Refusal::Ejected => Self::new(ErrorId::WalletEjected, "the wallet was ejected"),
             Refusal::NotBanned => Self::new(ErrorId::NotBanned, "the share pair is not banned"),
             Refusal::ReviewNeeded => Self::new(ErrorId::ReviewNeeded, "the operator has to review the ban first"),
             Refusal::LastPair | Refusal::LastBackup | Refusal::LastDevice => {

@@ -10,6 +10,7 @@ pub mod config;
 mod custodian;
 mod descriptor;
 mod door;
+mod eject;
 mod error;
 mod fault;
 mod heavy;

@@ -13,7 +13,7 @@ use halfkey_envelope::{
     id::{ClientId, DeviceId, PairId, RecoveryId},
     wallet::Curve,
 };
-use halfkey_protocol::proof::{self, Purpose, Statement};
+use halfkey_protocol::proof::{self, Statement};
 
 use crate::{
     app::Inner,
@@ -22,7 +22,7 @@ use crate::{
     fault::Fault,
     http::auth::AsClient,
     signer,
-    store::{Device, NewDevice, NewRecovery, OldDevices, Recovery, RecoveryState},
+    store::{self, Device, NewDevice, NewRecovery, OldDevices, Purpose, Recovery, RecoveryState},
 };
 
 /// When to ask again for what an operator has to decide.
@@ -44,10 +44,17 @@ pub(crate) async fn begin(
 ) -> Result<message::Recovery, Fault> {
     let (client, now_ms) = (caller.client, caller.now_ms);
     app.limit(&format!("recoveries:{client}"), app.config.limits.recoveries, now_ms).await?;
+    if wanted.purpose == message::RecoveryPurpose::Eject && wanted.old_devices != message::OldDevices::Keep {
+        return Err(Fault::field("oldDevices", "KEEP in an eject"));
+    }
     let policy = &app.config.recovery;
     let ready_ms = ready_ms(policy, &app.store.devices(client).await?, now_ms);
     let new = NewRecovery {
         id: RecoveryId::generate(&mut OsEntropy, now_ms),
+        purpose: match wanted.purpose {
+            message::RecoveryPurpose::Recover => Purpose::Recover,
+            message::RecoveryPurpose::Eject => Purpose::Eject,
+        },
         method: wanted.method,
         device: NewDevice {
             id: DeviceId::generate(&mut OsEntropy, now_ms),
@@ -65,7 +72,7 @@ pub(crate) async fn begin(
         expires_ms: ready_ms.saturating_add(policy.open_ms),
     };
     let begun = app.store.begin_recovery(client, &new, now_ms).await.map_err(|error| match error {
-        crate::store::Error::Unknown(crate::store::What::Backup | crate::store::What::Wallet) => {
+        store::Error::Unknown(store::What::Backup | store::What::Wallet) => {
             Fault::new(ErrorId::NotBackedUp, "no committed backup by this method")
         }
         error => error.into(),
@@ -78,6 +85,10 @@ pub(crate) async fn begin(
 pub(crate) fn shown(recovery: &Recovery) -> message::Recovery {
     message::Recovery {
         id: recovery.id,
+        purpose: match recovery.purpose {
+            Purpose::Recover => message::RecoveryPurpose::Recover,
+            Purpose::Eject => message::RecoveryPurpose::Eject,
+        },
         state: match recovery.state {
             RecoveryState::Waiting => message::RecoveryState::Waiting,
             RecoveryState::Ready => message::RecoveryState::Ready,
@@ -128,6 +139,8 @@ pub(crate) async fn shown_to_its_device(
 pub(crate) fn refused(recovery: &Recovery, now_ms: u64) -> Option<Fault> {
     match recovery.state {
         RecoveryState::Ready | RecoveryState::Executing => None,
+        // An acknowledged eject may be repeated for as long as its backup counts.
+        RecoveryState::Completed if recovery.purpose == Purpose::Eject => None,
         RecoveryState::Waiting => Some(
             Fault::new(ErrorId::RecoveryWaiting, "the recovery waits")
                 .retry_after(recovery.ready_ms.saturating_sub(now_ms)),
@@ -152,6 +165,12 @@ pub(crate) async fn must_be_open(
     if recovery.device.public_key != *key {
         return Err(Fault::not_found());
     }
+    if recovery.purpose == Purpose::Eject && recovery.state == RecoveryState::Ready {
+        let window = app.store.eject_window(caller.client).await?;
+        if !window.is_some_and(|window| window.is_open(caller.now_ms)) {
+            return Err(store::Error::EjectClosed.into());
+        }
+    }
     refused(&recovery, caller.now_ms).map_or(Ok(recovery), Err)
 }
 
@@ -165,6 +184,9 @@ pub(crate) async fn prove_possession(
 ) -> Result<PossessionProven, Fault> {
     let (client, now_ms) = (caller.client, caller.now_ms);
     let recovery = must_be_open(app, caller, key, id).await?;
+    if recovery.purpose != Purpose::Recover {
+        return Err(Fault::not_found());
+    }
     let challenge = proven.challenge.0;
     challenge::take(app, client, key, challenge::Purpose::Possession(id), &challenge, now_ms).await?;
     let backup = app.store.backup(client, recovery.backup).await?;
@@ -176,7 +198,7 @@ pub(crate) async fn prove_possession(
         let public = share.public.as_ref().ok_or_else(|| Fault::internal(&"a backup without its public side"))?;
         let public = signer::record(share.curve, public)?;
         let statement =
-            Statement { purpose: Purpose::Possession, context: &context, pair: share.id, nonce: &challenge };
+            Statement { purpose: proof::Purpose::Possession, context: &context, pair: share.id, nonce: &challenge };
         proof::verify(&statement, &public.client_point(), &proof.proof.0)?;
     }
     let (recovery, _) = app.store.prove_possession(client, id, &proven.one_time_key.0, now_ms).await?;

@@ -3,7 +3,9 @@
 
 mod ahead;
 mod devices;
+mod eject;
 mod faults;
+mod frozen;
 mod heal;
 mod left_over;
 mod passkeys;

@@ -3,7 +3,7 @@
 use halfkey_api::{
     bytes::Base64,
     error::ErrorId,
-    message::{CipherText, DoorContext, MethodKeyStatement, PasskeyDoorRequest},
+    message::{CipherText, DoorContext, MethodKeyStatement, PasskeyDoorRequest, RecoveryPurpose},
     route,
 };
 use halfkey_client::{
@@ -11,6 +11,7 @@ use halfkey_client::{
     RecoveryMethod, Resumed,
 };
 use halfkey_envelope::wallet::Method;
+use halfkey_protocol::proof::Purpose;
 use halfkey_tests::{
     authenticator::{Asked, Authenticator, Both, Mood, PrfKind},
     keeper::{Keeper, policy as keeper_policy},
@@ -616,6 +617,11 @@ async fn after_a_removal_the_old_stanza_and_envelope_open_and_fit_nothing() {
     let served = thief.cipher_text().await;
     assert!(served.backup_id != backup.backup_id && served.sealed_record.unwrap().0 != stanza);
     assert_eq!(thief.prove_possession(&header, &contents).await, Err("PROOF_INVALID".to_owned()));
+    // Nor does an eject: what the custodian would put to it is another pair's.
+    world.enable_eject(&token, "{}").await;
+    let ejects = Thief::asks(&world, &token, Method::Passkey, RecoveryPurpose::Eject).await;
+    let refused = ejects.prove(&header, &contents, Purpose::Eject, route::RECOVERY_EJECT).await;
+    assert_eq!(refused, Err("PROOF_INVALID".to_owned()));
     // Nor does a server relay the old stanza any more.
     let within = Some(DoorContext::Recovery { id: thief.recovery.as_ref().unwrap().id });
     let body = PasskeyDoorRequest { within, frame: Base64(frame) };

@@ -7,10 +7,11 @@ use axum::{
 use halfkey_api::{
     auth,
     bytes::{Base64, Hex},
-    context::possession,
+    context::{ejection, possession},
     error::ErrorBody,
     message::{
         BeginRecovery, CipherText, ClientDetail, CurveProof, EnrolDevice, OldDevices, ProvePossession, Recovery,
+        RecoveryPurpose,
     },
     route::{self, path},
 };
@@ -40,11 +41,17 @@ pub struct Thief<'a> {
 impl<'a> Thief<'a> {
     /// Opens a recovery by passkey with a device key of its own.
     pub async fn recovers(world: &'a World, token: &str) -> Self {
+        Self::asks(world, token, Method::Passkey, RecoveryPurpose::Recover).await
+    }
+
+    /// Opens a recovery or an eject with a device key of its own.
+    pub async fn asks(world: &'a World, token: &str, method: Method, purpose: RecoveryPurpose) -> Self {
         let key = DeviceKey::generate(&mut OsEntropy);
         let client = world.client_of(token).await;
         let mut thief = Self { world, token: token.to_owned(), key, client, recovery: None };
         let body = BeginRecovery {
-            method: Method::Passkey,
+            purpose,
+            method,
             new_device: EnrolDevice {
                 public_key: Hex(thief.key.public().to_bytes()),
                 platform: "linux".to_owned(),
@@ -69,23 +76,50 @@ impl<'a> Thief<'a> {
 
     /// Proves possession of these halves, as far as they can prove it.
     pub async fn prove_possession(&self, header: &Header, contents: &Contents) -> Result<(), String> {
-        let (recovery, told) = (self.open(), self.cipher_text().await);
+        self.prove(header, contents, Purpose::Possession, route::RECOVERY_POSSESSION).await
+    }
+
+    /// The same for the purpose and the path of one's choice.
+    pub async fn prove(
+        &self,
+        header: &Header,
+        contents: &Contents,
+        purpose: Purpose,
+        route: &str,
+    ) -> Result<(), String> {
+        let told = self.cipher_text().await;
+        self.prove_with(header, contents, purpose, route, told).await
+    }
+
+    /// The same with an envelope and a challenge that were served before.
+    pub async fn prove_with(
+        &self,
+        header: &Header,
+        contents: &Contents,
+        purpose: Purpose,
+        route: &str,
+        told: CipherText,
+    ) -> Result<(), String> {
+        let recovery = self.open();
         let one_time_key = *SecretKey::generate(&mut OsEntropy).public_key().as_bytes();
         let deployment = self.world.deployment.id();
         let nonce = recovery.nonce.unwrap().0;
         let device = self.key.public().to_bytes();
-        let context = possession(deployment, self.client.id, recovery.id, &nonce, &device, &one_time_key);
+        let context = match purpose {
+            Purpose::Eject => ejection(deployment, self.client.id, recovery.id, &nonce, &device, &one_time_key),
+            _ => possession(deployment, self.client.id, recovery.id, &nonce, &device, &one_time_key),
+        };
         let prove = |pair: &halfkey_api::message::BackupPairPoints| {
             assert!(header.curve(pair.curve).is_some());
             let half = ClientBackupShare::from_bytes(pair.curve, contents.share(pair.curve).unwrap()).unwrap();
             let nonce = &told.challenge.0;
-            let statement = Statement { purpose: Purpose::Possession, context: &context, pair: pair.pair_id, nonce };
+            let statement = Statement { purpose, context: &context, pair: pair.pair_id, nonce };
             let proof = proof::prove(&statement, &half, &mut OsEntropy).unwrap();
             CurveProof { curve: pair.curve, proof: Base64(proof) }
         };
         let proofs = told.pairs.iter().map(prove).collect();
         let body = ProvePossession { challenge: told.challenge, one_time_key: Hex(one_time_key), proofs };
-        let path = path(route::RECOVERY_POSSESSION, &[&recovery.id.to_string()]);
+        let path = path(route, &[&recovery.id.to_string()]);
         self.send("POST", &path, serde_json::to_vec(&body).unwrap()).await.map(drop)
     }
 

@@ -174,6 +174,41 @@ impl World {
         query.bind(&backup.as_bytes()[..]).fetch_one(&pool).await.unwrap()
     }
 
+    /// A call of the custodian's backend: status and answer.
+    pub async fn custodian_asks(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+        self.custodian_asks_with(&self.custodian_key, method, path, body).await
+    }
+
+    /// The same with another key.
+    pub async fn custodian_asks_with(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (u16, serde_json::Value) {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {key}"))
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_owned()))
+            .unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// The custodian opens the window of this client.
+    pub async fn enable_eject(&self, token: &str, body: &str) -> serde_json::Value {
+        let client = self.client_of(token).await.id;
+        let path = route::path(route::CUSTODIAN_ENABLE_EJECT, &[&client.to_string()]);
+        let (status, answer) = self.custodian_asks("POST", &path, body).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
     /// A client's session token.
     pub async fn client(&self) -> String {
         self.created_client().await.client_session_token

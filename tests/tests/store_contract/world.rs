@@ -6,7 +6,7 @@ use halfkey_envelope::{
     wallet::{Curve, Method},
 };
 use halfkey_server::store::{
-    CommittedBackup, NewHalf, NewRecovery, NewWallet, OldDevices, PendingBackup, SealedHalf, SharePublic,
+    CommittedBackup, NewHalf, NewRecovery, NewWallet, OldDevices, PendingBackup, Purpose, SealedHalf, SharePublic,
 };
 
 /// One client with an enrolled device.
@@ -80,6 +80,7 @@ impl World {
     pub fn new_recovery(&mut self, method: &Method, old_devices: OldDevices, ready_ms: u64) -> NewRecovery {
         NewRecovery {
             id: RecoveryId::generate(&mut self.ground.entropy, NOW),
+            purpose: Purpose::Recover,
             method: method.clone(),
             device: self.ground.new_device(),
             old_devices,

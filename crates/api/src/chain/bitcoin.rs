@@ -3,6 +3,7 @@
 use bech32::{Fe32, Hrp, segwit};
 use ripemd::Ripemd160;
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use super::Secp256k1Key;
 
@@ -75,6 +76,27 @@ pub fn address_of_script(script: &[u8], network: Network) -> Option<String> {
     }
 }
 
+/// The wallet import format of a private key whose public key is compressed: base58check of the network's version, the
+/// key, and `01`.
+#[must_use]
+pub fn wif(key: &[u8; 32], network: Network) -> Zeroizing<String> {
+    let mut payload = Zeroizing::new([0u8; 38]);
+    payload[0] = match network {
+        Network::Mainnet => 0x80,
+        Network::Testnet => 0xef,
+    };
+    payload[1..33].copy_from_slice(key);
+    payload[33] = 1;
+    let check = Sha256::digest(Sha256::digest(&payload[..34]));
+    payload[34..].copy_from_slice(&check[..4]);
+    // 38 bytes are 52 digits: the buffer is never moved, and so leaves no copy behind.
+    let mut text = Zeroizing::new([0u8; 64]);
+    let length = bs58::encode(&payload[..]).onto(&mut text[..]).unwrap_or_default();
+    let mut wif = Zeroizing::new(String::with_capacity(length));
+    wif.extend(text[..length].iter().copied().map(char::from));
+    wif
+}
+
 fn base58check(version: u8, hash: &[u8]) -> String {
     bs58::encode(hash).with_check_version(version).into_string()
 }
@@ -99,6 +121,27 @@ mod tests {
     fn the_first_key_of_bip_84() {
         let key = key("0330d54fd0dd420a6e5f8d3624f5f3482cae350f79d5f0753bf5beef9c2d91af3c");
         assert_eq!(address(&key, Network::Mainnet), "bc1qcr8te4kr609gcawutmrza0j4xv80jy8z306fyu");
+    }
+
+    #[test]
+    fn published_keys_have_their_published_import_format() {
+        for (key, network, expected) in [
+            // The Bitcoin wiki's example of the format, compressed.
+            (
+                "0c28fca386c7a227600b2fe50b7cae11ec86d3bf1fbe471be89827e19d72aa1d",
+                Network::Mainnet,
+                "KwdMAjGmerYanjeui5SHS7JkmpZvVipYvB2LJGU1ZxJwYvP98617",
+            ),
+            // Bitcoin Core, key_io_valid.json: compressed, testnet.
+            (
+                "b9f4892c9e8282028fea1d2667c4dc5213564d41fc5783896a0d843fc15089f3",
+                Network::Testnet,
+                "cTpB4YiyKiBcPxnefsDpbnDxFDffjqJob8wGCEDXxgQ7zQoMXJdH",
+            ),
+        ] {
+            let key: [u8; 32] = hex::decode(key).unwrap().try_into().unwrap();
+            assert_eq!(*wif(&key, network), expected);
+        }
     }
 
     #[test]

@@ -18,6 +18,23 @@ pub enum OldDevices {
     Keep,
 }
 
+/// What a proof of possession is for. A proof for the one is none for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RecoveryPurpose {
+    /// A fresh signing pair on the device that asks.
+    #[default]
+    Recover,
+    /// The private keys themselves, inside the window that the custodian has opened.
+    Eject,
+}
+
+impl RecoveryPurpose {
+    const fn is_recover(&self) -> bool {
+        matches!(self, Self::Recover)
+    }
+}
+
 /// `POST clients/me/recoveries`, signed by the new device's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -27,8 +44,11 @@ pub struct BeginRecovery {
     pub method: Method,
     /// The device that asks; enrolled only by its proof of possession.
     pub new_device: EnrolDevice,
-    /// What happens to the others.
+    /// What happens to the others. An eject takes `KEEP`: no other device can do anything afterwards.
     pub old_devices: OldDevices,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "RecoveryPurpose::is_recover")]
+    pub purpose: RecoveryPurpose,
 }
 
 /// A recovery.
@@ -38,6 +58,9 @@ pub struct Recovery {
     /// The recovery.
     #[schema(value_type = String, format = "uuid")]
     pub id: RecoveryId,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "RecoveryPurpose::is_recover")]
+    pub purpose: RecoveryPurpose,
     /// Where it stands.
     pub state: RecoveryState,
     /// The method.
@@ -97,9 +120,9 @@ pub enum RecoveryState {
     Waiting,
     /// The method may be opened.
     Ready,
-    /// Possession is proven; the reshare runs.
+    /// Possession is proven; the reshare runs, or the custodian's halves may have left.
     Executing,
-    /// The new pairs are Active.
+    /// The new pairs are Active, or the ejected keys are acknowledged.
     Completed,
     /// By a device, a link or the operator.
     Cancelled,

@@ -5,7 +5,7 @@ use halfkey_client::{Cancelled, Error as Sdk, Recovering, Resumed};
 use serde_json::json;
 
 use super::{
-    MethodName, OldDevicesName, Session, WalletArgs, WalletCommand, parse_id, parse_method, passkeys, show, sign,
+    MethodName, OldDevicesName, Session, WalletArgs, WalletCommand, eject, parse_id, parse_method, passkeys, show, sign,
 };
 use crate::{
     error::{AtPath, Error, Result},
@@ -18,6 +18,9 @@ pub(super) async fn run(args: WalletArgs, output: &Output) -> Result<()> {
     if let WalletCommand::Init { descriptor } = &args.command {
         return init(&args, descriptor, output);
     }
+    if let WalletCommand::Sweep(sweep) = &args.command {
+        return eject::sweep(&args, sweep, output);
+    }
     let code_fd = match &args.command {
         WalletCommand::Backup { code_fd, .. } => *code_fd,
         _ => None,
@@ -25,7 +28,7 @@ pub(super) async fn run(args: WalletArgs, output: &Output) -> Result<()> {
     let mut session = Session::open(&args, output, code_fd).await?;
     let session = &mut session;
     match args.command {
-        WalletCommand::Init { .. } => Ok(()),
+        WalletCommand::Init { .. } | WalletCommand::Sweep(_) => Ok(()),
         WalletCommand::Create => create(session, output).await,
         WalletCommand::Status => show::status(session, output).await,
         WalletCommand::Backup { method: MethodName::Passkey, passkey_mode, replace_passkeys, .. } => {
@@ -43,6 +46,7 @@ pub(super) async fn run(args: WalletArgs, output: &Output) -> Result<()> {
         WalletCommand::Recover { method, old_devices, expect_ethereum } => {
             recover(session, method, old_devices, expect_ethereum, output).await
         }
+        WalletCommand::Eject(args) => eject::run(session, args, output).await,
         WalletCommand::Recoveries { cancel } => recoveries(session, cancel, output).await,
         WalletCommand::Heal => heal(session, output).await,
         WalletCommand::Sign(payload) => sign::run(session, payload, output).await,

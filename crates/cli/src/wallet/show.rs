@@ -142,6 +142,10 @@ pub(super) fn resumed(resumed: &Resumed) -> String {
         }
         Resumed::Healed(curve) => format!("The {} share had been healed; it signs again.", curve.as_str()),
         Resumed::HealDiscarded(curve) => format!("The healing of the {} share is over; it is banned still.", curve.as_str()),
+        Resumed::EjectOpen { method, .. } => {
+            format!("An eject is open: run `halfkey wallet eject` with {method}.")
+        }
+        Resumed::EjectDiscarded => "An eject that was over was discarded.".to_owned(),
         Resumed::RecoveryDiscarded => "A recovery that was over was discarded.".to_owned(),
         _ => "Put in order.".to_owned(),
     }

@@ -13,7 +13,7 @@ use crate::{
     custodian,
     fault::Fault,
     recovery, signer,
-    store::{HalfUse, RecoveryState},
+    store::{HalfUse, Purpose, RecoveryState},
 };
 
 /// Step 1: the device has committed; K deals. It has authenticated the user: the recovery is `EXECUTING`.
@@ -43,7 +43,7 @@ pub(super) async fn load(turn: &Turn) -> Result<Renewal, Fault> {
     let (app, client) = (&turn.app, turn.caller.client);
     let id = RecoveryId::from_bytes(turn.subject());
     let recovery = app.store.recovery(client, id, turn.caller.now_ms).await?;
-    if recovery.device.public_key != turn.device.public_key {
+    if recovery.device.public_key != turn.device.public_key || recovery.purpose != Purpose::Recover {
         return Err(Fault::not_found());
     }
     if recovery.state != RecoveryState::Executing {

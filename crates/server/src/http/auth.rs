@@ -23,6 +23,7 @@ use halfkey_protocol::identity::IdentityPublic;
 
 use super::body::{self, FromBody};
 use crate::{
+    admin::Scope,
     app::App,
     fault::Fault,
     store::{Device, Error as StoreError, KeyOwner, What},
@@ -40,10 +41,19 @@ pub(crate) fn new_credential(prefix: &str, entropy: &mut dyn Entropy) -> (String
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AsCustodian {
     pub(crate) custodian: CustodianId,
-    #[allow(dead_code, reason = "scopes per key come with the custodian API")]
     pub(crate) key: ApiKeyId,
+    /// The key's scope opens windows for ejects.
+    opens_ejects: bool,
     /// The one "now" of this request.
     pub(crate) now_ms: u64,
+}
+
+impl AsCustodian {
+    /// Only with a key whose scope is everything.
+    pub(crate) fn must_open_ejects(&self) -> Result<(), Fault> {
+        let refused = Fault::new(ErrorId::Forbidden, "this key's scope does not open windows for ejects");
+        if self.opens_ejects { Ok(()) } else { Err(refused) }
+    }
 }
 
 /// An app on behalf of one client, by a session token or a client API key.
@@ -63,8 +73,10 @@ pub(crate) async fn custodians(State(app): State<App>, mut request: Request, nex
         Some((Kind::Custodian, digest)) => app.store.authenticate_key(&digest).await,
         _ => Err(StoreError::Unknown(What::Credential)),
     };
-    let caller = match caller.map(|key| (key.owner, key.key)) {
-        Ok((KeyOwner::Custodian(custodian), key)) => AsCustodian { custodian, key, now_ms },
+    let caller = match caller.map(|key| (key.owner, key.key, key.scope)) {
+        Ok((KeyOwner::Custodian(custodian), key, scope)) => {
+            AsCustodian { custodian, key, opens_ejects: scope == Scope::All.as_str(), now_ms }
+        }
         Ok(_) => return refuse(&app, StoreError::Unknown(What::Credential), address, now_ms).await,
         Err(error) => return refuse(&app, error, address, now_ms).await,
     };

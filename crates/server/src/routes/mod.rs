@@ -6,6 +6,7 @@ mod client;
 mod custodians;
 mod devices;
 mod door;
+mod eject;
 mod open;
 mod passkey_page;
 mod recoveries;
@@ -24,6 +25,8 @@ pub(crate) fn custodian() -> OpenApiRouter<App> {
         .routes(routes!(custodians::create_client, custodians::list_clients))
         .routes(routes!(custodians::show_client))
         .routes(routes!(custodians::create_session))
+        .routes(routes!(eject::enable))
+        .routes(routes!(eject::ejectable))
         .routes(routes!(relying_party::show, relying_party::put))
 }
 
@@ -50,6 +53,8 @@ pub(crate) fn client() -> OpenApiRouter<App> {
         .routes(routes!(recoveries::cancel))
         .routes(routes!(recoveries::read_cipher_text))
         .routes(routes!(recoveries::prove_possession))
+        .routes(routes!(eject::release))
+        .routes(routes!(eject::acknowledge))
         .routes(routes!(verifications::begin))
         .routes(routes!(verifications::read_cipher_text))
         .routes(routes!(verifications::prove))

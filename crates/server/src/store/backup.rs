@@ -9,6 +9,7 @@ use halfkey_protocol::lifecycle::{Event, Evidence, Pair, PairRef, PairState, Ref
 
 use super::{
     Error, Store, What,
+    eject::must_live,
     shares::{NewHalf, Share, insert_share, shares_of, store_half},
     slots,
     sql::{Row, sql},
@@ -135,6 +136,8 @@ impl Store {
         now_ms: u64,
     ) -> Result<(), Error> {
         let mut work = self.work().await?;
+        work.hold_client(client).await?;
+        must_live(&mut work.tx, client).await?;
         let pair = PairRef::Backup(backup);
         let key = slots::key_of(&mut work.tx, client, pair).await?;
         let shares = shares_of(&mut work.tx, client, pair).await?;
@@ -163,6 +166,8 @@ impl Store {
         now_ms: u64,
     ) -> Result<[u8; 32], Error> {
         let mut work = self.work().await?;
+        work.hold_client(client).await?;
+        must_live(&mut work.tx, client).await?;
         let pair = PairRef::Backup(backup);
         let key = slots::key_of(&mut work.tx, client, pair).await?;
         let digest = sha256(envelope);
@@ -223,6 +228,7 @@ impl Store {
     ) -> Result<CommittedBackup, Error> {
         let mut work = self.work().await?;
         work.hold_client(client).await?;
+        must_live(&mut work.tx, client).await?;
         let pair = PairRef::Backup(backup);
         let key = slots::key_of(&mut work.tx, client, pair).await?;
         let SlotKey::Backup { method, .. } = &key else { return Err(Error::Unknown(What::Backup)) };

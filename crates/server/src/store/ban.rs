@@ -5,6 +5,7 @@ use halfkey_protocol::lifecycle::{Event, Pair, PairRef, PairState, Refusal, Slot
 
 use super::{
     Error, Store, What,
+    eject::must_live,
     recovery::end_by_ban,
     shares::insert_share,
     slots::{self, Work},
@@ -155,6 +156,7 @@ impl Store {
         let mut work = self.work().await?;
         work.hold_client(client).await?;
         must_be_enrolled(&mut work.tx, client, device).await?;
+        must_live(&mut work.tx, client).await?;
         own_slot(&mut work, client, Some(device), pair).await?;
         if activate(&mut work, client, device, pair, now_ms).await? {
             work.tell(client, "pair.healed", serde_json::json!({ "pair": pair, "device": device }), now_ms).await?;

@@ -80,6 +80,9 @@ pub enum Error {
         /// When its lease ends at the latest.
         until_ms: u64,
     },
+    /// The custodian has opened no window for an eject, or it is closed.
+    #[error("no window for an eject is open")]
+    EjectClosed,
     /// The life of a pair does not admit it.
     #[error(transparent)]
     Refused(Refusal),

@@ -11,6 +11,7 @@ pub(super) const MAIN: &[&str] = &[
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
+    include_str!("migrations/0005.sql"),
 ];
 
 /// Brings the schema called `name` up to the last of `migrations`, in one transaction.

@@ -12,6 +12,7 @@ mod ban;
 mod clients;
 mod credentials;
 mod devices;
+mod eject;
 mod error;
 mod limits;
 mod migrate;
@@ -41,11 +42,12 @@ pub use self::{
     clients::{Client, SESSION_IDLE_MS, SESSION_LIFE_MS},
     credentials::{ApiKey, Authenticated, Custodian, KeyOwner},
     devices::{Device, NONCE_LIFE_MS, NewDevice},
+    eject::{EJECTED_KEEP_MS, EjectWindow},
     error::{Error, What},
     limits::{Challenge, Limit},
     operator::{BannedPair, ContestedRecovery, FrozenPair, FrozenPlace, WaitingForOperator},
     outbox::Event,
-    recovery::{EndedBy, NewRecovery, OPERATOR_MS, OldDevices, Recovery, RecoveryPair, RecoveryState},
+    recovery::{EndedBy, NewRecovery, OPERATOR_MS, OldDevices, Purpose, Recovery, RecoveryPair, RecoveryState},
     restore::Comparison,
     shares::{HalfPlace, HalfUse, NewHalf, SealedHalf, Share, SharePublic, StoredHalf, WrappedDataKey},
     status::SigningPair,

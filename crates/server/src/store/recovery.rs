@@ -11,6 +11,7 @@ use halfkey_protocol::lifecycle::{Event, PairRef, PairState, Refusal, SlotKey, m
 use super::{
     Error, Store, What,
     devices::{NewDevice, devices_of, insert_device},
+    eject::{ejectable_wallets, must_be_enabled, must_live},
     removal::retire_device,
     slots::{self, Work},
     sql::{On, Row, sql},
@@ -85,11 +86,31 @@ pub enum OldDevices {
     Keep,
 }
 
+/// What possession is to be proven for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A fresh signing pair.
+    Recover,
+    /// The private keys themselves.
+    Eject,
+}
+
+impl Purpose {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recover => "RECOVER",
+            Self::Eject => "EJECT",
+        }
+    }
+}
+
 /// A recovery that the policy has looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRecovery {
     /// Its identifier.
     pub id: RecoveryId,
+    /// What it is for.
+    pub purpose: Purpose,
     /// The method to open.
     pub method: Method,
     /// The device that asks; enrolled only by its proof of possession.
@@ -111,6 +132,8 @@ pub struct NewRecovery {
 pub struct Recovery {
     /// Its identifier.
     pub id: RecoveryId,
+    /// What it is for.
+    pub purpose: Purpose,
     /// Where it stands at the asked moment.
     pub state: RecoveryState,
     /// The method.
@@ -173,18 +196,26 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unknown`] backup: the method has no active one; [`Error::Refused`] when it is frozen, or a wallet is
-    /// ejecting; [`Error::Exists`] device: the key is enrolled already, or [`Error::Exists`] recovery: that device has
+    /// ejecting; [`Error::EjectClosed`] for an eject outside its window; [`Error::Exists`] device: the key is enrolled already, or [`Error::Exists`] recovery: that device has
     /// one open by another method.
     pub async fn begin_recovery(&self, client: ClientId, new: &NewRecovery, now_ms: u64) -> Result<Recovery, Error> {
         let mut work = self.work().await?;
         work.hold_client(client).await?;
         if let Some(open) = open_recovery_of(&mut work, client, &new.device.public_key, now_ms).await? {
-            return if open.method == new.method { Ok(open) } else { Err(Error::Exists(What::Recovery)) };
+            let same = open.method == new.method && open.purpose == new.purpose;
+            return if same { Ok(open) } else { Err(Error::Exists(What::Recovery)) };
         }
         if devices_of(&mut work.tx, client).await?.iter().any(|device| device.public_key == new.device.public_key) {
             return Err(Error::Exists(What::Device));
         }
-        let wallets = open_wallets(&mut work.tx, client).await?;
+        let wallets = match new.purpose {
+            Purpose::Recover => open_wallets(&mut work.tx, client).await?,
+            Purpose::Eject => {
+                let wallets = ejectable_wallets(&mut work.tx, client).await?;
+                must_be_enabled(&mut work.tx, client, now_ms).await?;
+                wallets
+            }
+        };
         let slot = work.slot(client, &SlotKey::Backup { client, method: new.method.clone() }).await?;
         let pair = slot.standing().ok_or(Error::Unknown(What::Backup))?;
         may_recover(pair)?;
@@ -207,7 +238,8 @@ impl Store {
                 .await?;
         }
         let payload = serde_json::json!({
-            "recovery": new.id, "method": new.method, "backup": backup, "device": new.device.id, "state": state.as_str(),
+            "recovery": new.id, "purpose": new.purpose.as_str(), "method": new.method, "backup": backup,
+            "device": new.device.id, "state": state.as_str(),
         });
         work.tell(client, "recovery.requested", payload, now_ms).await?;
         let begun = load(&mut work.tx, client, new.id, now_ms).await?;
@@ -256,7 +288,9 @@ impl Store {
     ) -> Result<(Recovery, Vec<PendingSigning>), Error> {
         let mut work = self.work().await?;
         work.hold_client(client).await?;
+        must_live(&mut work.tx, client).await?;
         let recovery = load(&mut work.tx, client, id, now_ms).await?;
+        must_be_for(&recovery, Purpose::Recover)?;
         if recovery.state == RecoveryState::Executing {
             if recovery.one_time_key.is_some_and(|known| known != *one_time_key) {
                 return Err(Error::Mismatch(What::Recovery));
@@ -293,7 +327,9 @@ impl Store {
     pub async fn commit_recovery(&self, client: ClientId, id: RecoveryId, now_ms: u64) -> Result<Recovery, Error> {
         let mut work = self.work().await?;
         work.hold_client(client).await?;
+        must_live(&mut work.tx, client).await?;
         let recovery = load(&mut work.tx, client, id, now_ms).await?;
+        must_be_for(&recovery, Purpose::Recover)?;
         if recovery.state == RecoveryState::Completed {
             return Ok(recovery);
         }
@@ -321,8 +357,8 @@ impl Store {
     /// until an operator decides: a stolen device must not block its owner for ever (ADR 0013).
     ///
     /// # Errors
-    /// [`Error::State`] recovery once it is completed, or for a device once an operator has let it go on;
-    /// [`Error::Unknown`].
+    /// [`Error::State`] recovery once it is completed, for a device once an operator has let it go on, or for an eject
+    /// whose halves were released: a cancel would bring nothing back; [`Error::Unknown`].
     pub async fn end_recovery(
         &self,
         client: ClientId,
@@ -336,6 +372,9 @@ impl Store {
         if !recovery.state.is_open() {
             let over = matches!(recovery.state, RecoveryState::Completed);
             return if over { Err(Error::State(What::Recovery)) } else { Ok(recovery) };
+        }
+        if recovery.purpose == Purpose::Eject && recovery.state == RecoveryState::Executing {
+            return Err(Error::State(What::Recovery));
         }
         let objector = match by {
             EndedBy::Device(device) if device != recovery.device.id => Some(device),
@@ -424,9 +463,10 @@ async fn insert_recovery(
 ) -> Result<(), Error> {
     sql("INSERT INTO recoveries (id, client, purpose, method, backup, state, device_key, platform, device_name, device, \
          old_devices, nonce, ready_ms, expires_ms, created_ms, version) \
-         VALUES ($1, $2, 'RECOVER', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0)")
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 0)")
     .bind(new.id)
     .bind(client)
+    .bind(new.purpose.as_str())
     .bind(new.method.to_string())
     .bind(backup)
     .bind(state.as_str())
@@ -470,7 +510,12 @@ async fn open_recovery_of(
 }
 
 /// What is stored, seen at `now_ms`: a delay that is over is ready, and what is too late has expired.
-async fn load(on: impl Into<On<'_>>, client: ClientId, id: RecoveryId, now_ms: u64) -> Result<Recovery, Error> {
+pub(super) async fn load(
+    on: impl Into<On<'_>>,
+    client: ClientId,
+    id: RecoveryId,
+    now_ms: u64,
+) -> Result<Recovery, Error> {
     let rows = sql("SELECT r.*, p.pair, p.wallet, p.curve, s.id AS dealer FROM recoveries r \
          JOIN recovery_pairs p ON p.recovery = r.id \
          JOIN pair_shares s ON s.pair = r.backup AND s.curve = p.curve \
@@ -492,6 +537,11 @@ async fn load(on: impl Into<On<'_>>, client: ClientId, id: RecoveryId, now_ms: u
     };
     Ok(Recovery {
         id: row.id("id")?,
+        purpose: match row.get::<String>("purpose")?.as_str() {
+            "RECOVER" => Purpose::Recover,
+            "EJECT" => Purpose::Eject,
+            _ => return Err(Error::Corrupt("what a recovery is for")),
+        },
         state,
         method: row.parse("method")?,
         backup: row.id("backup")?,
@@ -527,7 +577,12 @@ fn recovery_pair(row: &Row) -> Result<RecoveryPair, Error> {
     })
 }
 
-const fn must_be(recovery: &Recovery, state: RecoveryState) -> Result<(), Error> {
+/// A proof for the one purpose is none for the other.
+fn must_be_for(recovery: &Recovery, purpose: Purpose) -> Result<(), Error> {
+    if recovery.purpose == purpose { Ok(()) } else { Err(Error::Unknown(What::Recovery)) }
+}
+
+pub(super) const fn must_be(recovery: &Recovery, state: RecoveryState) -> Result<(), Error> {
     match recovery.state {
         RecoveryState::Expired => Err(Error::Expired(What::Recovery)),
         other if other as u8 == state as u8 => Ok(()),
@@ -535,7 +590,7 @@ const fn must_be(recovery: &Recovery, state: RecoveryState) -> Result<(), Error>
     }
 }
 
-async fn transition(
+pub(super) async fn transition(
     work: &mut Work,
     recovery: &Recovery,
     state: RecoveryState,
@@ -552,7 +607,7 @@ async fn transition(
     if moved == 1 { Ok(()) } else { Err(Error::Conflict) }
 }
 
-async fn backup_must_deal(work: &mut Work, client: ClientId, recovery: &Recovery) -> Result<(), Error> {
+pub(super) async fn backup_must_deal(work: &mut Work, client: ClientId, recovery: &Recovery) -> Result<(), Error> {
     let pair = PairRef::Backup(recovery.backup);
     let key = slots::key_of(&mut work.tx, client, pair).await?;
     let slot = work.slot(client, &key).await?;

@@ -105,7 +105,8 @@ impl Store {
         row.ok_or(Error::Corrupt("a slot"))?.id("client")
     }
 
-    /// A pending pair, session, nonce or recovery of the copy may long be over in truth.
+    /// A pending pair, session, nonce or recovery of the copy may long be over in truth. Not an eject whose halves may
+    /// have left: only repeating it leads on.
     async fn give_up_pending(&self, now_ms: u64) -> Result<(), Error> {
         let rows =
             sql("SELECT s.slot, s.client, s.wallet, s.device, s.method FROM slots s WHERE s.lease_device IS NOT NULL \
@@ -123,7 +124,8 @@ impl Store {
         sql("DELETE FROM challenges").execute(&mut tx).await?;
         sql("UPDATE verifications SET state = 'FAILED' WHERE state = 'OPEN'").execute(&mut tx).await?;
         sql("UPDATE recoveries SET state = 'CANCELLED', version = version + 1 \
-             WHERE state IN ('REQUESTED', 'WAITING', 'READY', 'EXECUTING')")
+             WHERE state IN ('REQUESTED', 'WAITING', 'READY', 'EXECUTING') \
+             AND NOT (purpose = 'EJECT' AND state = 'EXECUTING')")
         .execute(&mut tx)
         .await?;
         self.log(&mut tx, [0; 16], "store.restored", serde_json::json!({}), now_ms).await?;

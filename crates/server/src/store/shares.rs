@@ -80,6 +80,8 @@ pub enum HalfUse {
     Recover,
     /// The custodian's proof in a drill: an active backup.
     Verify,
+    /// Leaving in an eject: an active backup of wallets that are ejecting already, or ejected.
+    Eject,
 }
 
 /// A half that may be opened for the asked use.
@@ -182,6 +184,10 @@ impl Store {
         }
         let slot = self.read_slot(client, &key).await?;
         let generation = must_admit(&slot, pair, usage)?;
+        match usage {
+            HalfUse::Eject => self.must_be_ejecting(client).await?,
+            _ => self.must_live(client).await?,
+        }
         let rows = sql("SELECT * FROM pair_shares WHERE pair = $1 AND client = $2 ORDER BY curve DESC")
             .bind(pair.as_bytes())
             .bind(client)
@@ -253,7 +259,7 @@ fn must_admit(slot: &Slot, id: PairRef, usage: HalfUse) -> Result<u64, Error> {
         HalfUse::Sign | HalfUse::Deal => lifecycle::may_sign(pair)?,
         HalfUse::Heal if pair.state != PairState::Banned => return Err(Refusal::NotBanned.into()),
         HalfUse::Heal => lifecycle::may_deal(slot, id)?,
-        HalfUse::Recover | HalfUse::Verify => lifecycle::may_recover(pair)?,
+        HalfUse::Recover | HalfUse::Verify | HalfUse::Eject => lifecycle::may_recover(pair)?,
         HalfUse::ReadBack if pair.state == PairState::Pending => {}
         HalfUse::ReadBack => return Err(Refusal::NotPending.into()),
     }

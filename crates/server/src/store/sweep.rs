@@ -15,6 +15,8 @@ const PAGE: u64 = 200;
 pub struct Swept {
     /// Slots looked at because a pair had expired or was retired.
     pub slots: u64,
+    /// Ejects whose halves were retired, 30 days after their acknowledgement.
+    pub ejected: u64,
     /// Recoveries that expired.
     pub recoveries: u64,
     /// Halves whose shred key was destroyed.
@@ -30,7 +32,7 @@ impl Store {
     /// # Errors
     /// The database's own trouble. What was done before it stays done.
     pub async fn sweep(&self, replica_as_of_ms: Option<u64>, now_ms: u64) -> Result<Swept, Error> {
-        let mut swept = Swept::default();
+        let mut swept = Swept { ejected: self.retire_ejected(now_ms).await?, ..Swept::default() };
         let mut after = String::new();
         loop {
             let rows = sql("SELECT DISTINCT p.slot, s.client, s.wallet, s.device, s.method FROM pairs p \

@@ -7,7 +7,9 @@ use halfkey_envelope::{
 use halfkey_protocol::lifecycle::{Event, PairRef, SlotKey, may_recover};
 
 use super::{
-    Error, Store, What, slots,
+    Error, Store, What,
+    eject::must_live,
+    slots,
     sql::{Row, sql},
     wallets::must_be_enrolled,
 };
@@ -42,7 +44,9 @@ impl Store {
         now_ms: u64,
     ) -> Result<Verification, Error> {
         let mut work = self.work().await?;
+        work.hold_client(client).await?;
         must_be_enrolled(&mut work.tx, client, device).await?;
+        must_live(&mut work.tx, client).await?;
         let slot = work.slot(client, &SlotKey::Backup { client, method: method.clone() }).await?;
         let pair = slot.standing().ok_or(Error::Unknown(What::Backup))?;
         may_recover(pair)?;

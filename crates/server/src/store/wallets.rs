@@ -8,6 +8,7 @@ use halfkey_protocol::lifecycle::{Event, Evidence, PairRef, PairState, Refusal, 
 
 use super::{
     Error, Store, What,
+    eject::must_live,
     shares::{NewHalf, insert_share, shares_of, store_half},
     slots::{self, Work},
     sql::{On, Row, Tx, sql},
@@ -108,6 +109,7 @@ impl Store {
     ) -> Result<(), Error> {
         let mut work = self.work().await?;
         work.hold_client(client).await?;
+        must_live(&mut work.tx, client).await?;
         for half in halves {
             let pair = PairRef::Signing(half.pair);
             let key = slots::key_of(&mut work.tx, client, pair).await?;
@@ -132,6 +134,7 @@ impl Store {
     ) -> Result<(), Error> {
         let mut work = self.work().await?;
         work.hold_client(client).await?;
+        must_live(&mut work.tx, client).await?;
         let mut news = false;
         for pair in pairs {
             news |= activate(&mut work, client, device, *pair, now_ms).await?;
