@@ -133,7 +133,7 @@ async fn an_eject_needs_the_custodians_window_and_ends_the_wallet() {
     let phone = phone.restarted();
     let open = Resumed::EjectOpen { eject_id: id, method: Method::Password, until: None };
     assert_eq!(phone.halfkey.resume().await, Ok(open));
-    keys_are_of(&world, &token, &*eject(&phone, with(PASSWORD)).await.unwrap(), &addresses).await;
+    keys_are_of(&world, &token, &eject(&phone, with(PASSWORD)).await.unwrap(), &addresses).await;
 
     phone.halfkey.acknowledge_eject().await.unwrap();
     phone.halfkey.acknowledge_eject().await.unwrap();
@@ -145,7 +145,7 @@ async fn an_eject_needs_the_custodians_window_and_ends_the_wallet() {
     world.clock.pass_ms(30 * DAY_MS - MINUTE_MS);
     world.state.housekeep().await;
     admin::copied(&world.state, u64::MAX).await.unwrap();
-    keys_are_of(&world, &token, &*eject(&phone, with(PASSWORD)).await.unwrap(), &addresses).await;
+    keys_are_of(&world, &token, &eject(&phone, with(PASSWORD)).await.unwrap(), &addresses).await;
     assert!(halves(&world).await > 0);
     // Another device does not, window or not.
     let client = world.client_of(&token).await.id;
@@ -262,10 +262,10 @@ async fn an_eject_whose_device_is_lost_is_begun_again_in_another_window() {
     let new = world.phone(&token);
     assert_eq!(eject(&new, with(PASSWORD)).await.unwrap_err(), Error::EjectNotEnabled);
     world.enable_eject(&token, "{}").await;
-    keys_are_of(&world, &token, &*eject(&new, with(PASSWORD)).await.unwrap(), &addresses).await;
+    keys_are_of(&world, &token, &eject(&new, with(PASSWORD)).await.unwrap(), &addresses).await;
     new.halfkey.acknowledge_eject().await.unwrap();
     // The one that began it finds its keys too.
-    keys_are_of(&world, &token, &*eject(&phone, with(PASSWORD)).await.unwrap(), &addresses).await;
+    keys_are_of(&world, &token, &eject(&phone, with(PASSWORD)).await.unwrap(), &addresses).await;
 }
 
 #[tokio::test]

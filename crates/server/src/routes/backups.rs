@@ -192,6 +192,7 @@ pub(super) async fn remove_method(
     call: Signed<body::Empty>,
 ) -> Result<StatusCode, Fault> {
     let (client, now_ms) = (call.caller.client, call.caller.now_ms);
+    app.store.must_live(client).await?;
     // The store's rule counts what is active; a backup whose password door is destroyed protects nothing, and one that
     // is bound to a device not enough.
     let completed = |one: &MethodStatus| one.status == "completed";
