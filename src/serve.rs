@@ -1,6 +1,6 @@
 //! `halfkey serve`.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
 use halfkey_cli::output::to_stderr;
@@ -44,6 +44,9 @@ pub struct ServeArgs {
     /// `PUT …/custodians/me/relying-party` takes it
     #[arg(long, value_name = "FILE")]
     relying_party_apps: Option<PathBuf>,
+    /// After so many days without a verification a backup is shown as due for one
+    #[arg(long, value_name = "DAYS", default_value_t = halfkey_server::config::VERIFICATION_DAYS)]
+    verification_days: u64,
     /// Sign 32 bytes that nobody can read, if an app asks for it
     #[arg(long)]
     danger_allow_digest: bool,
@@ -133,6 +136,7 @@ pub async fn run(args: ServeArgs) -> Result<()> {
     let mut config = args.place.config();
     config.listen = args.listen;
     config.public_url = args.public_url.clone();
+    config.verification_after = Duration::from_secs(args.verification_days.saturating_mul(24 * 60 * 60));
     config.allow_digest = args.danger_allow_digest;
     config.trust_forwarded_for = args.trust_forwarded_for;
     config.stop_with_stdin = args.stop_on_stdin_close;

@@ -1,5 +1,6 @@
 //! Error ids: stable, the same in every language, with the HTTP status each travels under.
 
+use halfkey_envelope::wallet::Curve;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -100,6 +101,9 @@ error_ids! {
     GuessTooEarly = "GUESS_TOO_EARLY", 429;
     /// No guesses are left at the password door; that backup is gone.
     LockedOut = "LOCKED_OUT", 423;
+    /// The custodian's half of this backup does not open, or is not the one of its record: the backup cannot be used.
+    /// `details.curves` names the curves.
+    CustodianShareBroken = "CUSTODIAN_SHARE_BROKEN", 409;
     /// A header says the body is a type this path does not take.
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", 415;
     /// The body is larger than this path takes.
@@ -147,6 +151,10 @@ pub struct ErrorDetails {
     /// The server's time in milliseconds, where the caller's clock is too far from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_time_ms: Option<u64>,
+    /// The curves that are meant, where not all of them are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub curves: Vec<Curve>,
 }
 
 impl ErrorBody {

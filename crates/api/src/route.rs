@@ -73,6 +73,8 @@ routes! {
     VERIFICATION_CIPHER_TEXT = "/api/v3/clients/me/verifications/{verification_id}/cipher-text";
     /// Proofs of both sides; sets `verifiedAt`.
     VERIFICATION_PROOF = "/api/v3/clients/me/verifications/{verification_id}/proof";
+    /// A device found that the backup does not hold.
+    VERIFICATION_FAILURE = "/api/v3/clients/me/verifications/{verification_id}/failure";
     /// The page that makes and uses passkeys for the command line, on a relying party that this server hosts.
     PASSKEY_PAGE = "/passkey";
     /// For Apple's systems, on a relying party that this server hosts.

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use halfkey_client::progress::Progress;
+use halfkey_client::{CurveDrill, DrillLevel, Held, progress::Progress};
 use halfkey_envelope::wallet::Method;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
@@ -83,9 +83,50 @@ impl Output {
             return;
         }
         to_stderr(&format!("error: {error}{}", figures(error)));
+        if let Error::Sdk(halfkey_client::Error::BackupBroken(broken)) = error {
+            drill_lines(&broken.curves).iter().for_each(|line| to_stderr(line));
+        }
         if let Some(advice) = error.advice() {
             to_stderr(&format!("  {advice}"));
         }
+    }
+}
+
+/// The parts of a drill, a line for each curve.
+pub(crate) fn drill_lines(curves: &[CurveDrill]) -> Vec<String> {
+    let line = |drill: &CurveDrill| {
+        let parts = drill.parts().map(|(level, held)| format!("{} {}", level_text(level), held_text(held)));
+        format!("  {:<10} {}", drill.curve.as_str(), parts.join(", "))
+    };
+    curves.iter().map(line).collect()
+}
+
+/// The same for programs: by curve and part `held`, `unknown`, or the word for what is wrong.
+pub(crate) fn drill_value(curves: &[CurveDrill]) -> Value {
+    let value = |drill: &CurveDrill| {
+        let mut value = serde_json::json!({ "curve": drill.curve });
+        for (level, held) in drill.parts() {
+            value[level.as_str()] = serde_json::json!(held_text(held));
+        }
+        value
+    };
+    curves.iter().map(value).collect()
+}
+
+const fn level_text(level: DrillLevel) -> &'static str {
+    match level {
+        DrillLevel::MethodKey => "method's key",
+        DrillLevel::ClientShare => "client share",
+        DrillLevel::CustodianShare => "custodian share",
+        DrillLevel::PublicKey => "public key",
+    }
+}
+
+const fn held_text(held: Held) -> &'static str {
+    match held {
+        Held::Held => "held",
+        Held::Unknown => "unknown",
+        Held::Failed(word) => word,
     }
 }
 
@@ -131,6 +172,11 @@ fn error_value(error: &Error) -> Value {
     if let Error::Sdk(halfkey_client::Error::WrongSecret { remaining, retry_after }) = error {
         value["remaining"] = serde_json::json!(remaining);
         value["retryAfterMs"] = serde_json::json!(retry_after);
+    }
+    if let Error::Sdk(halfkey_client::Error::BackupBroken(broken)) = error {
+        value["method"] = serde_json::json!(broken.method);
+        value["backupId"] = serde_json::json!(broken.backup_id);
+        value["curves"] = drill_value(&broken.curves);
     }
     if let Error::Sdk(error) = error
         && let Some(others) = others(error)

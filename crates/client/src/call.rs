@@ -186,6 +186,7 @@ fn advice(id: ErrorId, details: ErrorDetails) -> Error {
         ErrorId::LastProtection => Error::LastProtection,
         ErrorId::WrongSecret => Error::WrongSecret { remaining: details.remaining, retry_after: after },
         ErrorId::LockedOut => Error::LockedOut,
+        ErrorId::CustodianShareBroken => Error::CustodianShareBroken { curves: details.curves },
         ErrorId::RecoveryWaiting
         | ErrorId::CeremonyMismatch
         | ErrorId::GuessTooEarly

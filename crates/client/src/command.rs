@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use halfkey_api::{
     chain::Addresses,
-    message::{BackupStatus, Device, OldDevices, Recovery},
+    message::{BackupStatus, Device, DrillLevel, OldDevices, Recovery},
     signing::{Payload, Signed},
 };
 use halfkey_envelope::{
@@ -159,10 +159,79 @@ pub struct Verified {
     pub method: Method,
     /// The backup.
     pub backup_id: BackupId,
-    /// The curves on which all four parts of the drill held.
-    pub curves: Vec<Curve>,
+    /// Every curve, with the four parts of the drill, all of which held.
+    pub curves: Vec<CurveDrill>,
     /// In milliseconds.
     pub verified_at: u64,
+}
+
+/// What was found of one part of a drill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Held {
+    /// It holds.
+    Held,
+    /// It does not: a stable word says why.
+    Failed(&'static str),
+    /// It was not reached: an earlier part failed.
+    Unknown,
+}
+
+/// The four parts of a drill on one curve, L1 to L4 of METHODS.md H.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CurveDrill {
+    /// The curve.
+    pub curve: Curve,
+    /// L1: the method holds the key of the stored envelope.
+    pub method_key: Held,
+    /// L2: the envelope opens, and the client's half fits its public point.
+    pub client_share: Held,
+    /// L3: the custodian proved that it knows its half.
+    pub custodian_share: Held,
+    /// L4: both public points add up to the public key of this device's wallet.
+    pub public_key: Held,
+}
+
+impl CurveDrill {
+    pub(crate) const fn new(curve: Curve) -> Self {
+        let unknown = Held::Unknown;
+        Self { curve, method_key: unknown, client_share: unknown, custodian_share: unknown, public_key: unknown }
+    }
+
+    /// The parts in their order.
+    #[must_use]
+    pub const fn parts(&self) -> [(DrillLevel, Held); 4] {
+        [
+            (DrillLevel::MethodKey, self.method_key),
+            (DrillLevel::ClientShare, self.client_share),
+            (DrillLevel::CustodianShare, self.custodian_share),
+            (DrillLevel::PublicKey, self.public_key),
+        ]
+    }
+}
+
+/// A drill that found that a backup does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokenBackup {
+    /// The method.
+    pub method: Method,
+    /// The backup.
+    pub backup_id: BackupId,
+    /// What was found, curve by curve.
+    pub curves: Vec<CurveDrill>,
+}
+
+impl BrokenBackup {
+    /// The first part that failed, and the curves on which it did.
+    #[must_use]
+    pub fn first(&self) -> Option<(DrillLevel, Vec<Curve>)> {
+        let failed_at = |drill: &CurveDrill, level| {
+            drill.parts().iter().any(|(part, held)| *part == level && matches!(held, Held::Failed(_)))
+        };
+        DrillLevel::ALL.into_iter().find_map(|level| {
+            let curves: Vec<_> = self.curves.iter().filter(|one| failed_at(one, level)).map(|one| one.curve).collect();
+            (!curves.is_empty()).then_some((level, curves))
+        })
+    }
 }
 
 /// Whether the recovered wallet is known to be the one that was wanted.

@@ -479,7 +479,8 @@ impl Halfkey {
     /// Proves a backup without spending it (METHODS.md H). For a password this is one counted guess.
     ///
     /// # Errors
-    /// [`Error::WrongSecret`], [`Error::NotBackedUp`], [`Error::PeerMisbehaved`] if the custodian cannot prove its half.
+    /// [`Error::BackupBroken`] if any part of it does not hold, with what was found on each curve; [`Error::WrongSecret`],
+    /// [`Error::NotBackedUp`] and others, which say nothing about the backup.
     pub async fn verify_backup(&self, method: RecoveryMethod) -> Result<Verified> {
         outcome!(self.run(Command::Verify(method)), Verified)
     }

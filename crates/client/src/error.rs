@@ -4,10 +4,11 @@
 use halfkey_envelope::{
     id::BackupId,
     text::{TextError, Weakness},
-    wallet::Method,
+    wallet::{Curve, Method},
 };
 
 use crate::{
+    command::BrokenBackup,
     host::{StoreError, TransportError},
     platform::Platform,
     step::HostError,
@@ -97,6 +98,15 @@ pub enum Error {
     ClockSkew {
         /// The server's time, in milliseconds.
         server_time: u64,
+    },
+    /// A drill found that the backup does not hold. It does not count as one any more.
+    #[error("the {} backup does not hold", .0.method)]
+    BackupBroken(Box<BrokenBackup>),
+    /// The custodian's half of the backup does not open: the backup cannot be used.
+    #[error("the custodian's half of this backup does not open")]
+    CustodianShareBroken {
+        /// On these curves.
+        curves: Vec<Curve>,
     },
     /// The recovered wallet is not the expected one: other addresses, or another deployment or client.
     #[error("another wallet than expected")]
@@ -284,6 +294,8 @@ impl Error {
             Self::Ejected => "EJECTED",
             Self::Rollback { .. } => "ROLLBACK",
             Self::ClockSkew { .. } => "CLOCK_SKEW",
+            Self::BackupBroken(_) => "BACKUP_BROKEN",
+            Self::CustodianShareBroken { .. } => "CUSTODIAN_SHARE_BROKEN",
             Self::IdentityMismatch => "IDENTITY_MISMATCH",
             Self::WalletAlreadyExists => "WALLET_ALREADY_EXISTS",
             Self::NoWalletOnDevice => "NO_WALLET_ON_DEVICE",
@@ -352,6 +364,12 @@ impl Error {
             Self::Ejected => "Use the private keys that were ejected; nothing here signs any more.",
             Self::Rollback { .. } => "The server offered an outdated backup. Stop and tell the operator.",
             Self::ClockSkew { .. } => "Ask the user to set date and time of this device, then call again.",
+            Self::BackupBroken(_) => {
+                "Back up again by this method now, from a device that signs; until then it does not count as a backup."
+            }
+            Self::CustodianShareBroken { .. } => {
+                "Use another method and tell the operator; from a device that still signs, back up again at once."
+            }
             Self::IdentityMismatch => "This is not the wallet that was expected. Check the account that is signed in.",
             Self::WalletAlreadyExists => "Recover the wallet instead of creating one.",
             Self::NoWalletOnDevice => "Create a wallet, or recover it on this device.",

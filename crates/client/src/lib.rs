@@ -38,14 +38,19 @@ pub mod step;
 mod verify;
 
 pub use command::{
-    Backup, BackupMethod, Cancelled, Command, Ejecting, Identity, Outcome, PasskeyBackup, PasskeyChange, PasskeyInfo,
-    PasskeyList, PasswordKind, Recovered, Recovering, RecoveryMethod, Resumed, SignOutcome, Verified,
+    Backup, BackupMethod, BrokenBackup, Cancelled, Command, CurveDrill, Ejecting, Held, Identity, Outcome, PasskeyBackup,
+    PasskeyChange, PasskeyInfo, PasskeyList, PasswordKind, Recovered, Recovering, RecoveryMethod, Resumed, SignOutcome,
+    Verified,
 };
 pub use deployment::Deployment;
 pub use driver::{Builder, Credentials, Halfkey, ShareStore};
 pub use eject::{Ed25519Scalar, PrivateKeys, Secp256k1PrivateKey};
 pub use error::{Error, Result, StorageReason, WeakReason};
-pub use halfkey_api::{chain::Addresses, message::OldDevices, signing::Payload};
+pub use halfkey_api::{
+    chain::Addresses,
+    message::{DrillLevel, OldDevices},
+    signing::Payload,
+};
 pub use halfkey_envelope::passkey::Mode as PasskeyMode;
 pub use host::{
     BlobSlot, BlobStore, Clock, Prompt, Request, Response, SecretStore, SessionProvider, StoreError, Transport,

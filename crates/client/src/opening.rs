@@ -3,7 +3,7 @@
 
 use halfkey_api::{
     bytes::HexBytes,
-    message::{BackupPairPoints, CipherText, CurveProof, DoorContext},
+    message::{BackupPairPoints, CipherText, CurveProof, DoorContext, DrillLevel},
 };
 use halfkey_envelope::{
     Record,
@@ -148,6 +148,26 @@ pub(crate) fn parse_record(
 
 /// Opens the envelope that the record was made for, and no other.
 pub(crate) fn open(record: &Record, cipher_text: &CipherText) -> Result<Opened> {
+    let Unsealed { header, digest, contents } = unseal(record, cipher_text)?;
+    let halves = Curve::ALL.into_iter().map(|curve| half(curve, &header, &contents, &cipher_text.pairs));
+    let halves = halves.collect::<core::result::Result<_, _>>().map_err(|fault| fault.error)?;
+    Ok(Opened { header, digest, halves })
+}
+
+/// An envelope's contents, before any half was compared with its point.
+pub(crate) struct Unsealed {
+    pub(crate) header: Header,
+    pub(crate) digest: [u8; 32],
+    pub(crate) contents: Contents,
+}
+
+/// A half that does not fit, and the part of a drill that this belongs to.
+pub(crate) struct HalfFault {
+    pub(crate) level: DrillLevel,
+    pub(crate) error: Error,
+}
+
+pub(crate) fn unseal(record: &Record, cipher_text: &CipherText) -> Result<Unsealed> {
     let envelope = &cipher_text.cipher_text.0;
     let digest = client_share::digest(envelope);
     if digest != cipher_text.digest.0 {
@@ -161,30 +181,41 @@ pub(crate) fn open(record: &Record, cipher_text: &CipherText) -> Result<Opened> 
         client_share::Error::UnknownVersion(_) | client_share::Error::UnknownSuite(_) => Error::UpgradeRequired,
         _ => Error::PeerMisbehaved { what: "ENVELOPE" },
     })?;
-    let halves = Curve::ALL.into_iter().map(|curve| half(curve, &header, &contents, &cipher_text.pairs));
-    let halves = halves.collect::<Result<_>>()?;
-    Ok(Opened { header, digest, halves })
+    Ok(Unsealed { header, digest, contents })
 }
 
 /// L1 of a drill: does the method still hold the right key? Nothing is opened.
 pub(crate) fn drill(record: &Record, cipher_text: &CipherText) -> Result<()> {
-    client_share::drill(&record.file_key, &Expected::from(record), &cipher_text.cipher_text.0)
-        .map_err(|_| Error::PeerMisbehaved { what: "ENVELOPE" })
+    client_share::drill(&record.file_key, &Expected::from(record), &cipher_text.cipher_text.0).map_err(|error| {
+        match error {
+            client_share::Error::UnknownVersion(_) | client_share::Error::UnknownSuite(_) => Error::UpgradeRequired,
+            client_share::Error::OtherContext(_) => Error::PeerMisbehaved { what: "OTHER_ENVELOPE" },
+            _ => Error::PeerMisbehaved { what: "ENVELOPE" },
+        }
+    })
 }
 
 /// b_C·G = B_C, B_C + B_K = X, and the server's record of the pair is the same.
-fn half(curve: Curve, header: &Header, contents: &Contents, pairs: &[BackupPairPoints]) -> Result<OpenedHalf> {
-    let wrong = Error::PeerMisbehaved { what: "ENVELOPE" };
-    let entry = header.curve(curve).ok_or(wrong.clone())?;
-    let share = contents.share(curve).ok_or(wrong.clone())?;
+pub(crate) fn half(
+    curve: Curve,
+    header: &Header,
+    contents: &Contents,
+    pairs: &[BackupPairPoints],
+) -> core::result::Result<OpenedHalf, HalfFault> {
+    let of_share = |error| HalfFault { level: DrillLevel::ClientShare, error };
+    let of_key = |error| HalfFault { level: DrillLevel::PublicKey, error };
+    let wrong = || of_share(Error::PeerMisbehaved { what: "ENVELOPE" });
+    let other_pairs = || of_key(Error::PeerMisbehaved { what: "PAIRS" });
+    let entry = header.curve(curve).ok_or_else(wrong)?;
+    let share = contents.share(curve).ok_or_else(wrong)?;
     let public =
         PairPublic::from_bytes(curve, &entry.public_key, entry.chain_code, &entry.client_point, &entry.custodian_point)
-            .map_err(peer)?;
-    let half = ClientBackupShare::from_bytes(curve, share).map_err(peer)?;
+            .map_err(|error| of_key(peer(error)))?;
+    let half = ClientBackupShare::from_bytes(curve, share).map_err(|error| of_share(peer(error)))?;
     if half.point() != public.client_point() {
-        return Err(wrong);
+        return Err(wrong());
     }
-    let told = pairs.iter().find(|pair| pair.curve == curve).ok_or(Error::PeerMisbehaved { what: "PAIRS" })?;
+    let told = pairs.iter().find(|pair| pair.curve == curve).ok_or_else(other_pairs)?;
     let same = told.wallet_id == entry.wallet
         && told.public_key == HexBytes(entry.public_key.clone())
         && told.chain_code.0 == entry.chain_code
@@ -192,7 +223,7 @@ fn half(curve: Curve, header: &Header, contents: &Contents, pairs: &[BackupPairP
         && told.custodian_point == HexBytes(entry.custodian_point.clone())
         && told.generation == header.generation;
     if !same {
-        return Err(Error::PeerMisbehaved { what: "PAIRS" });
+        return Err(other_pairs());
     }
     Ok(OpenedHalf { curve, wallet: entry.wallet, pair: told.pair_id, public, half })
 }

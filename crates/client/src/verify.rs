@@ -3,18 +3,26 @@
 use halfkey_api::{
     bytes::Hex,
     context::{verification_client, verification_custodian},
-    message::{BeginVerification, CipherText, DoorContext, ProveVerification, VerificationBegun, VerificationProven},
+    message::{
+        BeginVerification, CipherText, CurveProof, DoorContext, DrillLevel, FailVerification, ProveVerification,
+        VerificationBegun, VerificationProven,
+    },
     route::{self, path},
 };
-use halfkey_envelope::{entropy::random, wallet::Curve};
+use halfkey_envelope::{
+    Record,
+    entropy::random,
+    id::{BackupId, VerificationId},
+    wallet::{Curve, Method},
+};
 use halfkey_protocol::proof::{self, Purpose, Statement};
 
 use crate::{
     call::Call,
-    command::{RecoveryMethod, Verified},
-    device,
+    command::{BrokenBackup, CurveDrill, Held, RecoveryMethod, Verified},
+    device::{self, Device},
     error::{Error, Result},
-    opening::{self, Holder, Opened},
+    opening::{self, HalfFault, Holder, Opened, OpenedHalf},
     port::Port,
     progress::Stage,
 };
@@ -46,12 +54,20 @@ pub(crate) async fn drill(port: &Port, method: &RecoveryMethod) -> Result<(Verif
 
     port.stage(Stage::DecryptingShare, None).await?;
     let within = DoorContext::Verification { id };
-    let opening = opening::record(port, &device.key, within, device.client, &stored, method).await?;
-    let opening::FromMethod { record, holder, passkeys } = opening;
-    let opened = opening::open(&record, &stored)?;
-    opening::drill(&record, &stored)?;
+    let mut found = Found::new(method.method(), begun.backup_id);
+    let opening = opening::record(port, &device.key, within, device.client, &stored, method).await;
+    let opening::FromMethod { record, holder, passkeys } = match opening {
+        Ok(opening) => opening,
+        Err(error) => match word_of_record(&error) {
+            Some(word) => return Err(found.method_key(word).tell(port, &device, id).await),
+            None => return Err(error),
+        },
+    };
+    let opened = match found.open(&device, &record, &stored)? {
+        Some(opened) => opened,
+        None => return Err(found.tell(port, &device, id).await),
+    };
     opened.refuse_rollback(&device)?;
-    must_be_this_wallet(&device, &opened)?;
     port.part_done();
 
     port.stage(Stage::ParsingShare, None).await?;
@@ -61,11 +77,24 @@ pub(crate) async fn drill(port: &Port, method: &RecoveryMethod) -> Result<(Verif
     let proofs = opened.prove(port, Purpose::Verify, &context, &stored.challenge.0)?;
     let body = ProveVerification { challenge: stored.challenge, nonce: Hex(nonce), proofs };
     let prove = path(route::VERIFICATION_PROOF, &[&id.to_string()]);
-    let proven: VerificationProven = Call::new(port, "POST", prove).signed(&device.key).json(&body)?.fetch().await?;
+    let proven = Call::new(port, "POST", prove).signed(&device.key).json(&body)?.fetch().await;
+    let proven: VerificationProven = match proven {
+        Ok(proven) => proven,
+        // The server has noted it by itself.
+        Err(Error::CustodianShareBroken { curves }) => {
+            found.custodian_share(&curves, "CUSTODIAN_SHARE_BROKEN");
+            return Err(found.broken());
+        }
+        Err(error) => return Err(error),
+    };
     port.part_done();
 
     let context = verification_custodian(deployment, client, id, begun.backup_id);
-    check_custodian(&opened, &proven, &context, &nonce)?;
+    let unproven = unproven(&opened, &proven, &context, &nonce);
+    found.custodian_share(&unproven, "CUSTODIAN_PROOF");
+    if !unproven.is_empty() {
+        return Err(found.broken());
+    }
     let witness = opened.witness();
     device::update(port, |device| {
         passkeys.into_iter().for_each(|set| device.remember_passkeys(set));
@@ -75,36 +104,126 @@ pub(crate) async fn drill(port: &Port, method: &RecoveryMethod) -> Result<(Verif
     let verified = Verified {
         method: method.method(),
         backup_id: begun.backup_id,
-        curves: Curve::ALL.to_vec(),
+        curves: found.0.curves,
         verified_at: proven.verified_at,
     };
     Ok((verified, holder))
 }
 
-/// A backup of another wallet proves nothing about this one.
-fn must_be_this_wallet(device: &device::Device, opened: &Opened) -> Result<()> {
-    for half in &opened.halves {
-        let own = device.share(half.curve)?;
-        let public = *own.party()?.public();
-        let same = own.wallet == half.wallet
-            && public.public_key() == half.public.public_key()
-            && public.chain_code() == half.public.chain_code();
-        if !same {
-            return Err(Error::IdentityMismatch);
+/// What the drill has found so far.
+struct Found(BrokenBackup);
+
+impl Found {
+    fn new(method: Method, backup_id: BackupId) -> Self {
+        Self(BrokenBackup { method, backup_id, curves: Curve::ALL.map(CurveDrill::new).to_vec() })
+    }
+
+    fn method_key(mut self, word: &'static str) -> Self {
+        self.0.curves.iter_mut().for_each(|curve| curve.method_key = Held::Failed(word));
+        self
+    }
+
+    /// L1, L2 and L4: the backup, if all of them hold.
+    fn open(&mut self, device: &Device, record: &Record, stored: &CipherText) -> Result<Option<Opened>> {
+        let curves = &mut self.0.curves;
+        if let Err(error) = opening::drill(record, stored) {
+            let word = word_of_record(&error).ok_or(error)?;
+            curves.iter_mut().for_each(|curve| curve.method_key = Held::Failed(word));
+            return Ok(None);
+        }
+        curves.iter_mut().for_each(|curve| curve.method_key = Held::Held);
+        let unsealed = match opening::unseal(record, stored) {
+            Ok(unsealed) => unsealed,
+            Err(error) => {
+                let word = word_of_record(&error).ok_or(error)?;
+                curves.iter_mut().for_each(|curve| curve.client_share = Held::Failed(word));
+                return Ok(None);
+            }
+        };
+        let mut halves = Vec::new();
+        for found in curves {
+            match opening::half(found.curve, &unsealed.header, &unsealed.contents, &stored.pairs) {
+                Ok(half) => {
+                    found.client_share = Held::Held;
+                    found.public_key = if is_of_this_wallet(device, &half)? { Held::Held } else { OTHER_WALLET };
+                    halves.push(half);
+                }
+                Err(HalfFault { level: DrillLevel::PublicKey, error }) => {
+                    found.public_key = Held::Failed(word_of(&error));
+                }
+                Err(HalfFault { error, .. }) => found.client_share = Held::Failed(word_of(&error)),
+            }
+        }
+        let holds = |drill: &CurveDrill| (drill.client_share, drill.public_key) == (Held::Held, Held::Held);
+        let all = self.0.curves.iter().all(holds);
+        Ok(all.then(|| Opened { header: unsealed.header, digest: unsealed.digest, halves }))
+    }
+
+    /// L3: it held on all curves but these.
+    fn custodian_share(&mut self, failed: &[Curve], word: &'static str) {
+        for found in &mut self.0.curves {
+            found.custodian_share = match () {
+                () if failed.contains(&found.curve) => Held::Failed(word),
+                () if failed.is_empty() => Held::Held,
+                () => Held::Unknown,
+            };
         }
     }
-    Ok(())
+
+    fn broken(self) -> Error {
+        Error::BackupBroken(Box::new(self.0))
+    }
+
+    /// Tells the server too, so that no other device counts on this backup. The device's own finding does not depend on
+    /// whether that arrives.
+    async fn tell(self, port: &Port, device: &Device, id: VerificationId) -> Error {
+        if let Some((level, curves)) = self.0.first() {
+            let path = path(route::VERIFICATION_FAILURE, &[&id.to_string()]);
+            let call = Call::new(port, "POST", path).signed(&device.key).json(&FailVerification { level, curves });
+            if let Ok(call) = call {
+                let _ = call.send().await;
+            }
+        }
+        self.broken()
+    }
 }
 
-/// L3: the custodian knows b_K, on every curve, under this device's nonce.
-fn check_custodian(opened: &Opened, proven: &VerificationProven, context: &[u8; 32], nonce: &[u8; 32]) -> Result<()> {
-    if !proven.proofs.iter().map(|proof| proof.curve).eq(Curve::ALL) {
-        return Err(Error::PeerMisbehaved { what: "CUSTODIAN_PROOF" });
+const OTHER_WALLET: Held = Held::Failed("OTHER_WALLET");
+
+/// The word for what is wrong with a record or an envelope. `None`: the error says nothing about the backup itself.
+fn word_of_record(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::PeerMisbehaved {
+            what: what @ ("SEALED_RECORD" | "RECORD" | "ENVELOPE" | "ENVELOPE_DIGEST" | "OTHER_ENVELOPE"),
+        } => Some(what),
+        Error::Rollback { .. } | Error::IdentityMismatch => Some(error.code()),
+        _ => None,
     }
-    for (half, proof) in opened.halves.iter().zip(&proven.proofs) {
+}
+
+const fn word_of(error: &Error) -> &'static str {
+    match error {
+        Error::PeerMisbehaved { what } => what,
+        other => other.code(),
+    }
+}
+
+/// A backup of another wallet proves nothing about this one.
+fn is_of_this_wallet(device: &Device, half: &OpenedHalf) -> Result<bool> {
+    let own = device.share(half.curve)?;
+    let public = *own.party()?.public();
+    Ok(own.wallet == half.wallet
+        && public.public_key() == half.public.public_key()
+        && public.chain_code() == half.public.chain_code())
+}
+
+/// L3: the custodian knows b_K under this device's nonce; the curves on which it has not proven that.
+fn unproven(opened: &Opened, proven: &VerificationProven, context: &[u8; 32], nonce: &[u8; 32]) -> Vec<Curve> {
+    let holds = |half: &OpenedHalf| {
         let statement = Statement { purpose: Purpose::Verify, context, pair: half.pair, nonce };
-        proof::verify(&statement, &half.public.peer_point(), &proof.proof.0)
-            .map_err(|_| Error::PeerMisbehaved { what: "CUSTODIAN_PROOF" })?;
-    }
-    Ok(())
+        let of_curve = |proof: &&CurveProof| proof.curve == half.curve;
+        let proof = proven.proofs.iter().find(of_curve);
+        proof.is_some_and(|proof| proof::verify(&statement, &half.public.peer_point(), &proof.proof.0).is_ok())
+    };
+    opened.halves.iter().filter(|half| !holds(half)).map(|half| half.curve).collect()
 }

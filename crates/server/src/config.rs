@@ -155,6 +155,9 @@ pub struct RecoveryPolicy {
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
+/// After so many days a backup's verification is due, by default.
+pub const VERIFICATION_DAYS: u64 = 90;
+
 impl RecoveryPolicy {
     /// The profile's default.
     #[must_use]
@@ -195,6 +198,8 @@ pub struct Config {
     pub limits: Limits,
     /// When a recovery waits.
     pub recovery: RecoveryPolicy,
+    /// How long after a backup was made or last verified its verification is due.
+    pub verification_after: Duration,
     /// Whether a bare digest may be signed.
     pub allow_digest: bool,
     /// How long an unwrapped key of a signing half may stay in memory; zero asks the key service each time.
@@ -228,6 +233,7 @@ impl Config {
             guesskeeper: None,
             limits: Limits::default(),
             recovery: RecoveryPolicy::of(Profile::default()),
+            verification_after: Duration::from_secs(VERIFICATION_DAYS * 24 * 60 * 60),
             allow_digest: false,
             signing_key_cache: Duration::from_secs(60),
             request_timeout: Duration::from_secs(30),

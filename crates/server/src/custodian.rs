@@ -1,6 +1,7 @@
 //! K, the custodian of managed backups: its own keys, its halves of backup pairs, and nothing that a signature needs.
 //! A half is opened for one use and never cached (METHODS.md F).
 
+use halfkey_api::error::ErrorId;
 use halfkey_envelope::{
     cbor,
     entropy::OsEntropy,
@@ -60,29 +61,45 @@ pub(crate) async fn open(
     usage: HalfUse,
     now_ms: u64,
 ) -> Result<Vec<Opened>, Fault> {
-    let mut opened = Vec::new();
+    let (mut opened, mut broken) = (Vec::new(), Vec::new());
     for stored in app.store.custodian_halves(client, backup, usage).await? {
-        opened.push(open_one(app, client, &stored, now_ms).await?);
+        match open_one(app, client, &stored, now_ms).await? {
+            Some(half) => opened.push(half),
+            None => broken.push(stored.share.curve),
+        }
     }
-    let every_curve = opened.iter().map(|half| half.curve).eq(Curve::ALL);
-    if every_curve { Ok(opened) } else { Err(Fault::internal(&"a backup without a half on every curve")) }
+    let missing = |curve: &Curve| !broken.contains(curve) && opened.iter().all(|half: &Opened| half.curve != *curve);
+    let missing: Vec<_> = Curve::ALL.into_iter().filter(missing).collect();
+    broken.extend(missing);
+    if !broken.is_empty() {
+        tracing::error!(%client, %backup, ?broken, "a custodian's half does not open: the backup cannot be used");
+        let fault = Fault::new(ErrorId::CustodianShareBroken, "the custodian's half of this backup does not open");
+        return Err(fault.of_curves(broken));
+    }
+    let in_order = opened.iter().map(|half| half.curve).eq(Curve::ALL);
+    if in_order { Ok(opened) } else { Err(Fault::internal(&"a backup with two halves on one curve")) }
 }
 
-async fn open_one(app: &Inner, client: ClientId, stored: &StoredHalf, now_ms: u64) -> Result<Opened, Fault> {
-    let unreadable = || Fault::internal(&"a custodian's half that does not fit its record");
-    let plaintext = app.vault.open(client, stored, now_ms).await?;
-    let inner: Stored = cbor::from_slice(&plaintext).map_err(|_| unreadable())?;
-    if inner.version != VERSION {
-        return Err(unreadable());
-    }
+/// `None`: what is stored is not the half of its record, and no later attempt will find it there. A key service that does
+/// not answer is a [`Fault`]: that says nothing about the half.
+async fn open_one(app: &Inner, client: ClientId, stored: &StoredHalf, now_ms: u64) -> Result<Option<Opened>, Fault> {
+    let plaintext = match app.vault.open(client, stored, now_ms).await {
+        Ok(plaintext) => plaintext,
+        Err(error) if error.is_final() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
     let public: PairPublic = signer::public(stored)?;
-    let half = CustodianBackupShare::from_bytes(stored.share.curve, &inner.half).map_err(|_| unreadable())?;
-    if half.point() != public.peer_point() {
-        return Err(unreadable());
-    }
-    let transcript = Transcript::from_record(*inner.sid, public);
-    let (curve, pair) = (stored.share.curve, stored.share.id);
-    Ok(Opened { curve, pair, generation: stored.generation, half, transcript })
+    let Ok(inner) = cbor::from_slice::<Stored>(&plaintext) else { return Ok(None) };
+    let half = CustodianBackupShare::from_bytes(stored.share.curve, &inner.half);
+    let half = half.ok().filter(|half| inner.version == VERSION && half.point() == public.peer_point());
+    let (curve, pair, generation) = (stored.share.curve, stored.share.id, stored.generation);
+    Ok(half.map(|half| Opened {
+        curve,
+        pair,
+        generation,
+        half,
+        transcript: Transcript::from_record(*inner.sid, public),
+    }))
 }
 
 /// A half that the custodian has just received, on one curve.

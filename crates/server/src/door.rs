@@ -216,13 +216,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Whether the door opens this backup for nobody any more: no guess is left, it was destroyed, or it is unknown
-    /// there. While the keeper does not answer, nothing is known against it.
-    pub(crate) async fn password_door_is_dead(&self, backup: BackupId) -> bool {
+    /// How many guesses are left at the door: none opens this backup any more when it was destroyed, or is unknown
+    /// there. `None` while the keeper does not answer: then nothing is known against the backup.
+    pub(crate) async fn password_guesses(&self, backup: BackupId) -> Option<u32> {
         match tokio::time::timeout(ASK_STATUS, self.door_status(backup)).await {
-            Ok(Ok(status)) => status.standing.remaining == 0,
-            Ok(Err(fault)) => matches!(fault.id, ErrorId::NotFound | ErrorId::LockedOut),
-            Err(_) => false,
+            Ok(Ok(status)) => Some(status.standing.remaining),
+            Ok(Err(fault)) => matches!(fault.id, ErrorId::NotFound | ErrorId::LockedOut).then_some(0),
+            Err(_) => None,
         }
     }
 }

@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use halfkey_api::error::{ErrorBody, ErrorContent, ErrorDetails, ErrorId};
+use halfkey_envelope::wallet::Curve;
 use halfkey_protocol::{
     error::{Error as ProtocolError, Fault as Whose},
     lifecycle::Refusal,
@@ -91,6 +92,13 @@ impl Fault {
     #[must_use]
     pub fn retry_after(mut self, retry_after_ms: u64) -> Self {
         self.details.get_or_insert_default().retry_after_ms = Some(retry_after_ms);
+        self
+    }
+
+    /// The same, of these curves.
+    #[must_use]
+    pub fn of_curves(mut self, curves: Vec<Curve>) -> Self {
+        self.details.get_or_insert_default().curves = curves;
         self
     }
 

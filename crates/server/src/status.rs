@@ -1,6 +1,8 @@
 //! What the server shows of its records. Statuses are derived from what it has checked itself; no request carries one
 //! (DESIGN.md 4, DECISIONS.md D31).
 
+use std::time::Duration;
+
 use halfkey_api::{
     bytes::{Hex, HexBytes},
     message::{self, BackupStatus, CurveStatus, MethodKeyStatement, MethodStatus, SigningSharePair, Wallet},
@@ -78,11 +80,18 @@ fn shown_pair(pair: &SigningPair) -> Option<SigningSharePair> {
 }
 
 /// The client's backups, method by method: the active one, or a pending one where there is no active one.
-pub(crate) async fn backups(app: &Inner, client: ClientId) -> Result<BackupStatus, Fault> {
+pub(crate) async fn backups(app: &Inner, client: ClientId, now_ms: u64) -> Result<BackupStatus, Fault> {
     let backups = app.store.backups(client).await?;
     let mut methods: Vec<MethodStatus> = Vec::new();
     for backup in backups.iter().filter(|backup| backup.pair.state.is_standing()) {
-        methods.push(shown_backup(backup, is_completed(backup) && opens(app, backup).await));
+        let guesses = match backup.method {
+            Method::Password => app.password_guesses(backup.id).await,
+            _ => None,
+        };
+        let mut shown = shown_backup(backup, is_completed(backup) && guesses != Some(0));
+        shown.guesses_left = guesses;
+        shown.verification_due = shown.status == COMPLETED && is_due(backup, app.config.verification_after, now_ms);
+        methods.push(shown);
     }
     for backup in backups.iter().filter(|backup| backup.pair.state == PairState::Pending) {
         if !methods.iter().any(|shown| shown.method == backup.method) {
@@ -100,9 +109,10 @@ fn is_completed(backup: &Backup) -> bool {
     backup.pair.state == PairState::Active && backup.pair.is_complete() && backup.pair.checked.proven && every_curve
 }
 
-/// Whether the method's key is still there, as far as this server can learn it.
-async fn opens(app: &Inner, backup: &Backup) -> bool {
-    backup.method != Method::Password || !app.password_door_is_dead(backup.id).await
+/// Whether it was neither made nor verified for so long; a drill that failed is no verification.
+fn is_due(backup: &Backup, after: Duration, now_ms: u64) -> bool {
+    let last_ms = backup.verified_ms.max(backup.pair.activated_ms).unwrap_or_default();
+    backup.failed_ms.is_some() || u128::from(now_ms.saturating_sub(last_ms)) >= after.as_millis()
 }
 
 fn shown_backup(backup: &Backup, completed: bool) -> MethodStatus {
@@ -127,6 +137,9 @@ fn shown_backup(backup: &Backup, completed: bool) -> MethodStatus {
         curves: backup.shares.iter().map(curve).collect(),
         completed_at: backup.pair.activated_ms,
         verified_at: backup.verified_ms,
+        verification_failed_at: backup.failed_ms,
+        verification_due: false,
+        guesses_left: None,
         asserted_method_key: statement,
         asserted_device_bound: device_bound,
     }
@@ -147,7 +160,8 @@ pub(crate) const fn statement(statement: MethodKeyStatement, device_bound: bool)
     }
 }
 
-/// Whether a backup survives the loss of any one device: completed, and its method's key is not on one device only.
+/// Whether a backup survives the loss of any one device, as far as anybody knows: completed, its method's key is not on
+/// one device only, and no drill has found that it does not hold.
 pub(crate) fn protects(shown: &MethodStatus) -> bool {
-    shown.status == COMPLETED && !shown.asserted_device_bound
+    shown.status == COMPLETED && !shown.asserted_device_bound && shown.verification_failed_at.is_none()
 }

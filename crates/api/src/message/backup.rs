@@ -292,6 +292,15 @@ pub struct MethodStatus {
     /// When both sides last proved their halves, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_at: Option<u64>,
+    /// When a drill found that it does not hold, in milliseconds; absent again once one passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification_failed_at: Option<u64>,
+    /// It was neither made nor verified for longer than this deployment thinks good: verify it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub verification_due: bool,
+    /// Of a password or PIN: how many guesses are left, if its door answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guesses_left: Option<u32>,
     /// The device's own statement about the record at the method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asserted_method_key: Option<MethodKeyStatement>,

@@ -1,6 +1,6 @@
 use halfkey_envelope::{
     id::{BackupId, VerificationId},
-    wallet::Method,
+    wallet::{Curve, Method},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -53,4 +53,46 @@ pub struct VerificationProven {
     pub proofs: Vec<CurveProof>,
     /// In milliseconds.
     pub verified_at: u64,
+}
+
+/// The four parts of a drill (METHODS.md H), in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum DrillLevel {
+    /// L1: the method holds the key of the stored envelope.
+    MethodKey,
+    /// L2: the envelope opens, and the client's half fits its public point.
+    ClientShare,
+    /// L3: the custodian proves that it knows its half.
+    CustodianShare,
+    /// L4: both public points add up to the public key of this device's wallet.
+    PublicKey,
+}
+
+impl DrillLevel {
+    /// All of them, in their order.
+    pub const ALL: [Self; 4] = [Self::MethodKey, Self::ClientShare, Self::CustodianShare, Self::PublicKey];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MethodKey => "METHOD_KEY",
+            Self::ClientShare => "CLIENT_SHARE",
+            Self::CustodianShare => "CUSTODIAN_SHARE",
+            Self::PublicKey => "PUBLIC_KEY",
+        }
+    }
+}
+
+/// `POST …/failure`: the device found that the backup does not hold. From then on it does not count as one, until a
+/// drill passes or a new backup replaces it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailVerification {
+    /// The first part that did not hold.
+    pub level: DrillLevel,
+    /// On which curves.
+    #[schema(value_type = Vec<String>)]
+    pub curves: Vec<Curve>,
 }

@@ -97,13 +97,15 @@ async fn change_password(session: &mut Session, method: MethodName, output: &Out
 async fn verify(session: &mut Session, method: MethodName, output: &Output) -> Result<()> {
     let method = session.recovery_method(method)?;
     let verified = session.halfkey.verify_backup(method).await?;
-    let curves: Vec<_> = verified.curves.iter().map(|curve| curve.as_str()).collect();
-    let line =
-        format!("The {} backup opens, and both halves are proven, on {}.", verified.method, curves.join(" and "));
+    let mut lines = vec![format!("The {} backup holds, and nothing of it was spent.", verified.method)];
+    lines.extend(output::drill_lines(&verified.curves));
     let value = json!({
-        "method": verified.method, "backupId": verified.backup_id, "curves": curves, "verifiedAt": verified.verified_at,
+        "method": verified.method,
+        "backupId": verified.backup_id,
+        "curves": output::drill_value(&verified.curves),
+        "verifiedAt": verified.verified_at,
     });
-    output.result(&[line], &value);
+    output.result(&lines, &value);
     Ok(())
 }
 

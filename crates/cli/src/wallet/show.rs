@@ -59,6 +59,15 @@ fn method_lines(method: &MethodStatus) -> Vec<String> {
     if method.asserted_device_bound {
         lines.push("    DEVICE-BOUND: its key is on one device only, and this does not count as backed up".to_owned());
     }
+    if let Some(left) = method.guesses_left {
+        lines.push(format!("    guesses left: {left}"));
+    }
+    if let Some(at) = method.verification_failed_at {
+        let at = time(at);
+        lines.push(format!("    FAILED its verification {at}: it does not count as a backup; back up again by it"));
+    } else if method.verification_due {
+        lines.push("    verification is due: `halfkey wallet verify`".to_owned());
+    }
     lines.extend(method.curves.iter().map(curve_line));
     lines
 }

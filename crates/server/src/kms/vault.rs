@@ -37,6 +37,19 @@ pub enum VaultError {
     Half(#[from] custodian::Error),
 }
 
+impl VaultError {
+    /// Whether trying again cannot help: the sealed half is another row's or was changed, or its shred key is gone.
+    /// That the key service refuses to unwrap belongs here; that it does not answer, or lacks a key version that an
+    /// operator can give it back, does not.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Half(_) | Self::Kms(KmsError::Refused) | Self::Store(Error::Unknown(_) | Error::Shredded(_))
+        )
+    }
+}
+
 /// What a rewrap did; give `after` to the next call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rewrapped {

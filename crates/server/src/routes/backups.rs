@@ -196,7 +196,7 @@ pub(super) async fn remove_method(
     // The store's rule counts what is active; a backup whose password door is destroyed protects nothing, and one that
     // is bound to a device not enough.
     let completed = |one: &MethodStatus| one.status == "completed";
-    let methods = status::backups(&app, client).await?.methods;
+    let methods = status::backups(&app, client, now_ms).await?.methods;
     let last = !methods.iter().any(|one| one.method != method && status::protects(one));
     if last && methods.iter().any(|one| one.method == method && completed(one)) {
         return Err(Refusal::LastBackup.into());

@@ -20,7 +20,7 @@ pub(super) async fn show(State(app): State<App>, caller: AsClient) -> Result<Jso
         deployment: app.deployment,
         wallets: status::wallets(&app, caller.client).await?,
         devices: devices.into_iter().map(status::device).collect(),
-        backup_status: status::backups(&app, caller.client).await?,
+        backup_status: status::backups(&app, caller.client, caller.now_ms).await?,
     }))
 }
 
@@ -30,5 +30,5 @@ pub(super) async fn show(State(app): State<App>, caller: AsClient) -> Result<Jso
     responses((status = 200, body = BackupStatus), Refused)
 )]
 pub(super) async fn backup_status(State(app): State<App>, caller: AsClient) -> Result<Json<BackupStatus>, Fault> {
-    status::backups(&app, caller.client).await.map(Json)
+    status::backups(&app, caller.client, caller.now_ms).await.map(Json)
 }

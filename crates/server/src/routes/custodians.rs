@@ -114,7 +114,7 @@ pub(super) async fn list_clients(
     let cursor = clients.last().filter(|_| more).map(|client| client.id.to_string());
     let mut results = Vec::with_capacity(clients.len());
     for client in clients {
-        results.push(summary(&app, client).await?);
+        results.push(summary(&app, client, caller.now_ms).await?);
     }
     Ok(Json(ClientPage { results, cursor }))
 }
@@ -131,15 +131,15 @@ pub(super) async fn show_client(
     Id(id): Id<ClientId>,
 ) -> Result<Json<ClientSummary>, Fault> {
     let client = app.store.client(caller.custodian, id).await?;
-    summary(&app, client).await.map(Json)
+    summary(&app, client, caller.now_ms).await.map(Json)
 }
 
-async fn summary(app: &App, client: Client) -> Result<ClientSummary, Fault> {
+async fn summary(app: &App, client: Client, now_ms: u64) -> Result<ClientSummary, Fault> {
     Ok(ClientSummary {
         id: client.id,
         external_id: client.external_id,
         created_at: client.created_ms,
         has_wallet: status::has_wallet(app, client.id).await?,
-        backup_status: status::backups(app, client.id).await?,
+        backup_status: status::backups(app, client.id, now_ms).await?,
     })
 }

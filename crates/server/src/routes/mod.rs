@@ -58,6 +58,7 @@ pub(crate) fn client() -> OpenApiRouter<App> {
         .routes(routes!(verifications::begin))
         .routes(routes!(verifications::read_cipher_text))
         .routes(routes!(verifications::prove))
+        .routes(routes!(verifications::fail))
 }
 
 /// What needs no credential.

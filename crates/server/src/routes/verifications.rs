@@ -1,11 +1,14 @@
 //! Drills: both sides prove their halves, and nothing is spent or changed but `verifiedAt` (METHODS.md H).
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::StatusCode};
 use halfkey_api::{
     bytes::Base64,
     context::{verification_client, verification_custodian},
     error::ErrorId,
-    message::{BeginVerification, CipherText, CurveProof, ProveVerification, VerificationBegun, VerificationProven},
+    message::{
+        BeginVerification, CipherText, CurveProof, FailVerification, ProveVerification, VerificationBegun,
+        VerificationProven,
+    },
     route,
 };
 use halfkey_envelope::{entropy::OsEntropy, id::VerificationId, wallet::Curve};
@@ -83,8 +86,30 @@ pub(super) async fn prove(
     let purpose = challenge::Purpose::Verification(id);
     challenge::take(&app, client, &device.public_key, purpose, &proven.challenge.0, now_ms).await?;
     let proofs = prove_both(&app, &call.caller, &open, &proven).await;
-    app.store.finish_verification(client, device.id, id, proofs.is_ok(), now_ms).await?;
+    // A component that is away says nothing about the backup: the drill stays open, and a fresh challenge goes on with it.
+    if !matches!(&proofs, Err(fault) if matches!(fault.id, ErrorId::Unavailable | ErrorId::Internal)) {
+        app.store.finish_verification(client, device.id, id, proofs.is_ok(), now_ms).await?;
+    }
     Ok(Json(VerificationProven { proofs: proofs?, verified_at: now_ms }))
+}
+
+/// The device found that the backup does not hold. From then on it does not count as one, until a drill passes or a new
+/// backup replaces it.
+#[utoipa::path(
+    post, path = route::VERIFICATION_FAILURE, tag = "verifications", security(("client" = [])),
+    operation_id = "failVerification", params(("verification_id" = String, Path, format = "uuid"), DeviceHeaders),
+    request_body = FailVerification, responses((status = 204), Refused)
+)]
+pub(super) async fn fail(
+    State(app): State<App>,
+    Id(id): Id<VerificationId>,
+    call: Signed<body::Json<FailVerification>>,
+) -> Result<StatusCode, Fault> {
+    let body::Json(FailVerification { level, curves }) = call.body;
+    let (client, now_ms) = (call.caller.client, call.caller.now_ms);
+    tracing::warn!(%client, verification = %id, level = level.as_str(), ?curves, "a device found a backup that does not hold");
+    app.store.finish_verification(client, call.device.id, id, false, now_ms).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn prove_both(

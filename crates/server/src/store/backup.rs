@@ -55,6 +55,8 @@ pub struct Backup {
     pub shares: Vec<Share>,
     /// When both sides last proved their halves, in milliseconds.
     pub verified_ms: Option<u64>,
+    /// When a drill found, after that, that it does not hold, in milliseconds.
+    pub failed_ms: Option<u64>,
     /// The device's own statement about the record at the method.
     pub statement: Option<String>,
 }
@@ -339,6 +341,7 @@ impl Store {
                 .map(|row| super::shares::share(row, PairRef::Backup(id)))
                 .collect::<Result<_, _>>()?,
             verified_ms: row.optional_number("verified_ms")?,
+            failed_ms: row.optional_number("failed_ms")?,
             statement: row.get("statement")?,
         })
     }

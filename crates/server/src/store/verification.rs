@@ -89,7 +89,7 @@ impl Store {
     }
 
     /// Ends a drill. `passed` only if the proofs of both sides verified on every curve: then the backup counts as
-    /// verified at `now_ms`.
+    /// verified at `now_ms`. Otherwise it counts as failed until a drill passes.
     ///
     /// # Errors
     /// [`Error::Unknown`] and [`Error::Expired`] verification; [`Error::Refused`] when the backup was retired in between.
@@ -119,13 +119,13 @@ impl Store {
             let pair = PairRef::Backup(open.backup);
             let key = slots::key_of(&mut work.tx, client, pair).await?;
             work.apply(client, &key, &[Event::Opened { pair }], now_ms).await?;
-            sql("UPDATE pairs SET verified_ms = $3 WHERE id = $1 AND client = $2")
-                .bind(open.backup)
-                .bind(client)
-                .bind(now_ms)
-                .execute(&mut work.tx)
-                .await?;
         }
+        let noted = if passed {
+            sql("UPDATE pairs SET verified_ms = $3, failed_ms = NULL WHERE id = $1 AND client = $2")
+        } else {
+            sql("UPDATE pairs SET failed_ms = $3 WHERE id = $1 AND client = $2")
+        };
+        noted.bind(open.backup).bind(client).bind(now_ms).execute(&mut work.tx).await?;
         let kind = if passed { "backup.verified" } else { "backup.verification-failed" };
         work.tell(client, kind, serde_json::json!({ "backup": open.backup, "verification": id }), now_ms).await?;
         work.commit(now_ms).await
