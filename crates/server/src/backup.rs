@@ -99,7 +99,10 @@ pub(crate) async fn cipher_text(
     if backup.pair.state != PairState::Pending {
         may_recover(&backup.pair).map_err(store::Error::from)?;
     }
-    let stored = app.store.envelope(caller.client, id).await?;
+    let stored = app.store.envelope_as_stored(caller.client, id).await?;
+    if !stored.is_intact() {
+        tracing::error!(client = %caller.client, backup = %id, "a stored envelope is damaged: the backup cannot be used");
+    }
     let pairs = backup.shares.iter().filter_map(|share| {
         let public = share.public.clone()?;
         Some(BackupPairPoints {

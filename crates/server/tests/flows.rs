@@ -154,7 +154,7 @@ async fn t08_a_backup_whose_stored_copies_are_damaged_is_never_complete() {
     let backup = format!("x'{}'", hex::encode(kept.backup.as_bytes()));
     let mut damages = vec![("envelopes", "backup", &backup, "envelope", other_end("envelope"), "INTERNAL")];
     for pair in &pairs {
-        damages.push(("pair_shares", "id", pair, "half", other_end("half"), "INTERNAL"));
+        damages.push(("pair_shares", "id", pair, "half", other_end("half"), "CUSTODIAN_SHARE_BROKEN"));
         damages.push(("pair_shares", "id", pair, "peer_point", "client_point".to_owned(), "INTERNAL"));
         damages.push(("pair_shares", "id", pair, "client_point", "peer_point".to_owned(), "INTERNAL"));
     }

@@ -72,6 +72,14 @@ pub struct Envelope {
     pub record: Option<Vec<u8>>,
 }
 
+impl Envelope {
+    /// Whether the bytes are those that were stored.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        sha256(&self.envelope) == self.digest
+    }
+}
+
 /// A backup that is active now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedBackup {
@@ -196,20 +204,27 @@ impl Store {
         Ok(digest)
     }
 
-    /// The envelope of a backup that is not erased.
+    /// The envelope of a backup that is not erased, as it was stored.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], for another client's backup too; [`Error::Corrupt`].
+    pub async fn envelope(&self, client: ClientId, backup: BackupId) -> Result<Envelope, Error> {
+        let stored = self.envelope_as_stored(client, backup).await?;
+        if stored.is_intact() { Ok(stored) } else { Err(Error::Corrupt("an envelope")) }
+    }
+
+    /// The same, damaged or not: who can compare it with its key tells what is wrong with it.
     ///
     /// # Errors
     /// [`Error::Unknown`], for another client's backup too.
-    pub async fn envelope(&self, client: ClientId, backup: BackupId) -> Result<Envelope, Error> {
+    pub async fn envelope_as_stored(&self, client: ClientId, backup: BackupId) -> Result<Envelope, Error> {
         let row = sql("SELECT envelope, digest, record FROM envelopes WHERE backup = $1 AND client = $2")
             .bind(backup)
             .bind(client)
             .optional(&self.pool)
             .await?
             .ok_or(Error::Unknown(What::Envelope))?;
-        let stored =
-            Envelope { envelope: row.get("envelope")?, digest: row.array("digest")?, record: row.get("record")? };
-        if sha256(&stored.envelope) == stored.digest { Ok(stored) } else { Err(Error::Corrupt("an envelope")) }
+        Ok(Envelope { envelope: row.get("envelope")?, digest: row.array("digest")?, record: row.get("record")? })
     }
 
     /// Makes a backup active on every curve and retires the slot's predecessor, in one transaction with its log
