@@ -75,6 +75,10 @@ routes! {
     VERIFICATION_PROOF = "/api/v3/clients/me/verifications/{verification_id}/proof";
     /// A device found that the backup does not hold.
     VERIFICATION_FAILURE = "/api/v3/clients/me/verifications/{verification_id}/failure";
+    /// The page behind the link of a notice, and the call that it makes: cancels a recovery.
+    RECOVERY_LINK = "/recoveries/{recovery_id}/cancel";
+    /// What happened to the custodian's clients.
+    CUSTODIAN_EVENTS = "/api/v3/custodians/me/events";
     /// The page that makes and uses passkeys for the command line, on a relying party that this server hosts.
     PASSKEY_PAGE = "/passkey";
     /// For Apple's systems, on a relying party that this server hosts.

@@ -97,6 +97,10 @@ pub struct Limits {
     pub backups: Rate,
     /// Recoveries opened by one client.
     pub recoveries: Rate,
+    /// Recoveries opened from one address.
+    pub recoveries_address: Rate,
+    /// Recoveries opened in the whole deployment.
+    pub recoveries_deployment: Rate,
     /// Password-door messages of one client.
     pub door_client: Rate,
     /// Password-door messages from one address.
@@ -128,6 +132,8 @@ impl Default for Limits {
             heavy_deployment: Rate::per_minute(1200),
             backups: Rate::per_hour(60),
             recoveries: Rate::per_hour(20),
+            recoveries_address: Rate::per_hour(200),
+            recoveries_deployment: Rate::per_minute(1200),
             door_client: Rate::per_hour(240),
             door_address: Rate::per_hour(2400),
             door_deployment: Rate::per_minute(6000),

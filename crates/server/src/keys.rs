@@ -50,6 +50,8 @@ pub(crate) struct Keys {
     pub(crate) audit: IdentityKey,
     /// Derives n_S.
     pub(crate) nonces: Zeroizing<[u8; 32]>,
+    /// Derives what cancels a recovery by link.
+    pub(crate) links: Zeroizing<[u8; 32]>,
 }
 
 impl fmt::Debug for Keys {
@@ -78,6 +80,7 @@ impl Keys {
             },
             audit: identity("audit-log").await?,
             nonces: seed("nonces").await?,
+            links: seed("recovery-links").await?,
         })
     }
 }

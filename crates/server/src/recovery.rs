@@ -6,14 +6,18 @@ use halfkey_api::{
     bytes::HexBytes,
     context::possession,
     error::ErrorId,
-    message::{self, BeginRecovery, PendingRecoveryPair, PossessionProven, ProvePossession},
+    message::{self, BeginRecovery, CancelledByLink, PendingRecoveryPair, PossessionProven, ProvePossession},
+    route,
 };
 use halfkey_envelope::{
     entropy::{OsEntropy, random},
+    hash::h,
     id::{ClientId, DeviceId, PairId, RecoveryId},
+    seal::SealKey,
     wallet::Curve,
 };
 use halfkey_protocol::proof::{self, Statement};
+use subtle::ConstantTimeEq;
 
 use crate::{
     app::Inner,
@@ -22,7 +26,7 @@ use crate::{
     fault::Fault,
     http::auth::AsClient,
     signer,
-    store::{self, Device, NewDevice, NewRecovery, OldDevices, Purpose, Recovery, RecoveryState},
+    store::{self, Device, EndedBy, NewDevice, NewRecovery, OldDevices, Purpose, Recovery, RecoveryState},
 };
 
 /// When to ask again for what an operator has to decide.
@@ -35,6 +39,35 @@ fn ready_ms(policy: &RecoveryPolicy, devices: &[Device], now_ms: u64) -> u64 {
     if another { now_ms.saturating_add(policy.delay_ms) } else { now_ms }
 }
 
+/// What cancels this recovery, for whoever reads the user's mail. It is derived, so that no node has to store it.
+fn link_token(app: &Inner, recovery: RecoveryId) -> [u8; 32] {
+    let context = h("halfkey/server/v1/recovery-link", &[app.deployment.as_bytes(), recovery.as_bytes()]);
+    *SealKey::derive(&context, app.keys.links.as_ref(), "halfkey/server/v1/recovery-link").expose()
+}
+
+/// The link that cancels this recovery. The token stands behind the `#`: it is sent only by the page's button.
+pub(crate) fn cancel_link(app: &Inner, recovery: RecoveryId) -> String {
+    let server = app.config.public_url.as_deref().unwrap_or_default().trim_end_matches('/');
+    let path = route::path(route::RECOVERY_LINK, &[&recovery.to_string()]);
+    format!("{server}{path}#{}", hex::encode(link_token(app, recovery)))
+}
+
+/// Cancels by link. A wrong token and an unknown recovery look the same.
+pub(crate) async fn cancel_by_link(
+    app: &Inner,
+    id: RecoveryId,
+    token: &[u8; 32],
+    now_ms: u64,
+) -> Result<CancelledByLink, Fault> {
+    if !bool::from(link_token(app, id).ct_eq(token)) {
+        return Err(Fault::not_found());
+    }
+    let client = app.store.client_of_recovery(id).await?;
+    let recovery = app.store.end_recovery(client, id, EndedBy::Link, now_ms).await?;
+    tracing::info!(%client, recovery = %id, state = ?recovery.state, "a recovery was cancelled by link");
+    Ok(CancelledByLink { held: recovery.state == RecoveryState::Contested })
+}
+
 /// Opens a recovery, or gives the one that this device key has open already.
 pub(crate) async fn begin(
     app: &Inner,
@@ -43,10 +76,15 @@ pub(crate) async fn begin(
     wanted: BeginRecovery,
 ) -> Result<message::Recovery, Fault> {
     let (client, now_ms) = (caller.client, caller.now_ms);
-    app.limit(&format!("recoveries:{client}"), app.config.limits.recoveries, now_ms).await?;
     if wanted.purpose == message::RecoveryPurpose::Eject && wanted.old_devices != message::OldDevices::Keep {
         return Err(Fault::field("oldDevices", "KEEP in an eject"));
     }
+    let limits = &app.config.limits;
+    app.limit(&format!("recoveries:{client}"), limits.recoveries, now_ms).await?;
+    if let Some(from) = caller.address {
+        app.limit(&format!("recoveries-address:{from}"), limits.recoveries_address, now_ms).await?;
+    }
+    app.limit("recoveries", limits.recoveries_deployment, now_ms).await?;
     let policy = &app.config.recovery;
     let ready_ms = ready_ms(policy, &app.store.devices(client).await?, now_ms);
     let new = NewRecovery {

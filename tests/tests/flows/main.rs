@@ -9,6 +9,7 @@ mod faults;
 mod frozen;
 mod heal;
 mod left_over;
+mod notice;
 mod passkeys;
 mod raw;
 mod theft;

@@ -244,6 +244,39 @@ impl World {
         SecretKey::from_seed(kms.unwrap(&wrapped, &context).await.unwrap().expose())
     }
 
+    /// A call of the custodian's backend, or of somebody without any credential: the status and the body.
+    pub async fn call(
+        &self,
+        as_custodian: bool,
+        method: &str,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> (u16, serde_json::Value) {
+        let mut request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
+        if as_custodian {
+            request = request.header("authorization", format!("Bearer {}", self.custodian_key));
+        }
+        self.answer(request, body).await
+    }
+
+    /// The same of another custodian.
+    pub async fn call_as(&self, key: &str, method: &str, path: &str) -> (u16, serde_json::Value) {
+        let request = http::Request::builder().method(method).uri(path);
+        self.answer(request.header("authorization", format!("Bearer {key}")), None).await
+    }
+
+    async fn answer(
+        &self,
+        request: http::request::Builder,
+        body: Option<serde_json::Value>,
+    ) -> (u16, serde_json::Value) {
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).as_ref().into()))
+    }
+
     /// The only client that has a wallet.
     pub async fn the_client(&self) -> ClientId {
         let waiting = admin::custodians(&self.state).await.unwrap();

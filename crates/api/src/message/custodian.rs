@@ -70,6 +70,38 @@ pub struct ClientSummary {
     pub backup_status: BackupStatus,
 }
 
+/// One page of what happened to the custodian's clients, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventPage {
+    /// At most `take`.
+    pub results: Vec<ClientEvent>,
+    /// Give it as `cursor` for what comes after. Always present: asked again later, it gives what happened since.
+    pub cursor: String,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientEvent {
+    /// The same whenever it is told.
+    pub id: String,
+    /// Such as `recovery.requested`.
+    pub kind: String,
+    /// To whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub client_id: Option<ClientId>,
+    /// In milliseconds.
+    pub created_at: u64,
+    /// What it is about: ids and figures, never a secret.
+    #[schema(value_type = Object)]
+    pub payload: serde_json::Value,
+    /// Of a `recovery.requested`: what to send to the user. Whoever opens it can cancel that recovery, and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_link: Option<String>,
+}
+
 /// A custodian API key, as `halfkey admin create-custodian` prints it once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

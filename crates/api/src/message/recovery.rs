@@ -164,3 +164,21 @@ pub struct PossessionProven {
     /// The recovery, now `EXECUTING`.
     pub recovery: Recovery,
 }
+
+/// `POST recoveries/{id}/cancel`: what stands behind the `#` of the link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CancelByLink {
+    /// 64 hex digits.
+    #[schema(value_type = String)]
+    pub token: Hex<32>,
+}
+
+/// What a link came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CancelledByLink {
+    /// False: the recovery is over. True: a recovery of this client was cancelled by a link before, so the operator
+    /// decides about this one.
+    pub held: bool,
+}

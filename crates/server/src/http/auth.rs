@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::{
     extract::{ConnectInfo, FromRequest, FromRequestParts, Request, State},
-    http::{HeaderMap, header::AUTHORIZATION, request::Parts},
+    http::{Extensions, HeaderMap, header::AUTHORIZATION, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -68,7 +68,7 @@ pub(crate) struct AsClient {
 
 /// Lets custodians through, and nobody else.
 pub(crate) async fn custodians(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, Fault> {
-    let (now_ms, address) = (app.now_ms(), address(&app, &request));
+    let (now_ms, address) = (app.now_ms(), address(&app, request.headers(), request.extensions()));
     let caller = match bearer(request.headers()) {
         Some((Kind::Custodian, digest)) => app.store.authenticate_key(&digest).await,
         _ => Err(StoreError::Unknown(What::Credential)),
@@ -86,7 +86,7 @@ pub(crate) async fn custodians(State(app): State<App>, mut request: Request, nex
 
 /// Lets clients through, and nobody else.
 pub(crate) async fn clients(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, Fault> {
-    let (now_ms, address) = (app.now_ms(), address(&app, &request));
+    let (now_ms, address) = (app.now_ms(), address(&app, request.headers(), request.extensions()));
     let client = match bearer(request.headers()) {
         Some((Kind::Session, digest)) => app.store.touch_session(&digest, now_ms).await.map(|client| client.id),
         Some((Kind::Client, digest)) => match app.store.authenticate_key(&digest).await {
@@ -140,9 +140,9 @@ fn bearer(headers: &HeaderMap) -> Option<(Kind, [u8; 32])> {
 }
 
 /// Where a call came from: the connection's other end, or what one's own proxy says.
-fn address(app: &App, request: &Request) -> Option<IpAddr> {
-    let forwarded = || request.headers().get("x-forwarded-for")?.to_str().ok()?.rsplit(',').next()?.trim().parse().ok();
-    let connected = || request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+fn address(app: &App, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
+    let forwarded = || headers.get("x-forwarded-for")?.to_str().ok()?.rsplit(',').next()?.trim().parse().ok();
+    let connected = || extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     if app.config.trust_forwarded_for { forwarded().or_else(connected) } else { connected() }
 }
 
@@ -161,6 +161,22 @@ macro_rules! from_extension {
 }
 
 from_extension!(AsCustodian AsClient);
+
+/// Somebody without any credential.
+pub(crate) struct Stranger {
+    /// Where the call came from.
+    pub(crate) address: Option<IpAddr>,
+    /// When it arrived, in milliseconds.
+    pub(crate) now_ms: u64,
+}
+
+impl FromRequestParts<App> for Stranger {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Fault> {
+        Ok(Self { address: address(app, &parts.headers, &parts.extensions), now_ms: app.now_ms() })
+    }
+}
 
 /// A JSON body of a custodian's call, which no device signs.
 pub(crate) struct Unsigned<P>(pub(crate) P);

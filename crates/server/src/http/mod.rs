@@ -3,4 +3,5 @@
 pub(crate) mod auth;
 pub(crate) mod body;
 pub(crate) mod guard;
+pub(crate) mod page;
 pub(crate) mod path;

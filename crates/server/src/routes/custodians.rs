@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use halfkey_api::{
     auth::prefix,
-    message::{ClientPage, ClientSummary, CreateClient, CreatedClient, CreatedSession},
+    message::{ClientEvent, ClientPage, ClientSummary, CreateClient, CreatedClient, CreatedSession, EventPage},
     route,
 };
 use halfkey_envelope::{
@@ -22,8 +22,8 @@ use crate::{
         path::{Id, List},
     },
     openapi::Refused,
-    status,
-    store::{Client, KeyOwner},
+    recovery, status,
+    store::{self, Client, KeyOwner},
 };
 
 const MAX_EXTERNAL_ID: usize = 128;
@@ -92,6 +92,13 @@ pub(super) struct Page {
     take: Option<u64>,
 }
 
+impl Page {
+    fn take(&self) -> Result<u64, Fault> {
+        let take = self.take.unwrap_or(MAX_TAKE);
+        if (1..=MAX_TAKE).contains(&take) { Ok(take) } else { Err(Fault::field("take", "1 to 100")) }
+    }
+}
+
 /// The custodian's clients, oldest first.
 #[utoipa::path(
     get, path = route::CUSTODIAN_CLIENTS, tag = "custodian", security(("custodian_key" = [])),
@@ -102,10 +109,7 @@ pub(super) async fn list_clients(
     caller: AsCustodian,
     List(page): List<Page>,
 ) -> Result<Json<ClientPage>, Fault> {
-    let take = page.take.unwrap_or(MAX_TAKE);
-    if !(1..=MAX_TAKE).contains(&take) {
-        return Err(Fault::field("take", "1 to 100"));
-    }
+    let take = page.take()?;
     let after = page.cursor.map(|cursor| cursor.parse()).transpose();
     let after = after.map_err(|_| Fault::field("cursor", "not a cursor of this list"))?;
     let mut clients = app.store.clients(caller.custodian, after, take + 1).await?;
@@ -141,5 +145,44 @@ async fn summary(app: &App, client: Client, now_ms: u64) -> Result<ClientSummary
         created_at: client.created_ms,
         has_wallet: status::has_wallet(app, client.id).await?,
         backup_status: status::backups(app, client.id, now_ms).await?,
+    })
+}
+
+/// Younger events are not told yet: one that is committed a moment later could have a smaller id.
+const SETTLED_MS: u64 = 2_000;
+
+/// What happened to the custodian's clients: recoveries that were asked for, wrong guesses, backups. Ask again with the
+/// cursor of the answer before; tell the user of a `recovery.requested`, with its link.
+#[utoipa::path(
+    get, path = route::CUSTODIAN_EVENTS, tag = "custodian", security(("custodian_key" = [])),
+    operation_id = "listEvents", params(Page), responses((status = 200, body = EventPage), Refused)
+)]
+pub(super) async fn list_events(
+    State(app): State<App>,
+    caller: AsCustodian,
+    List(page): List<Page>,
+) -> Result<Json<EventPage>, Fault> {
+    let take = page.take()?;
+    let mut after = [0u8; 16];
+    if let Some(cursor) = &page.cursor {
+        hex::decode_to_slice(cursor, &mut after).map_err(|_| Fault::field("cursor", "not a cursor of this list"))?;
+    }
+    let until_ms = caller.now_ms.saturating_sub(SETTLED_MS);
+    let events = app.store.events(caller.custodian, after, take, until_ms).await?;
+    let cursor = hex::encode(events.last().map_or(after, |event| event.id));
+    let results = events.into_iter().map(|event| shown_event(&app, event)).collect::<Result<_, _>>()?;
+    Ok(Json(EventPage { results, cursor }))
+}
+
+fn shown_event(app: &App, event: store::Event) -> Result<ClientEvent, Fault> {
+    let payload: serde_json::Value = serde_json::from_str(&event.payload).map_err(|error| Fault::internal(&error))?;
+    let asked = (event.kind == "recovery.requested").then(|| payload["recovery"].as_str()?.parse().ok()).flatten();
+    Ok(ClientEvent {
+        id: hex::encode(event.id),
+        client_id: event.client,
+        created_at: event.created_ms,
+        cancel_link: asked.map(|recovery| recovery::cancel_link(app, recovery)),
+        kind: event.kind,
+        payload,
     })
 }

@@ -23,6 +23,7 @@ use crate::app::App;
 pub(crate) fn custodian() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(custodians::create_client, custodians::list_clients))
+        .routes(routes!(custodians::list_events))
         .routes(routes!(custodians::show_client))
         .routes(routes!(custodians::create_session))
         .routes(routes!(eject::enable))
@@ -71,4 +72,5 @@ pub(crate) fn open() -> OpenApiRouter<App> {
         .routes(routes!(relying_party::android))
         .routes(routes!(relying_party::webauthn))
         .routes(routes!(passkey_page::show))
+        .routes(routes!(recoveries::link_page, recoveries::cancel_by_link))
 }

@@ -5,36 +5,20 @@
 
 use std::sync::OnceLock;
 
-use axum::{
-    extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue},
-    response::{IntoResponse, Response},
-};
-use base64::{Engine, prelude::BASE64_STANDARD};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use halfkey_api::route;
-use sha2::{Digest, Sha256};
 
-use crate::{app::App, fault::Fault, openapi::Refused, relying_party};
-
-struct Page {
-    html: String,
-    policy: String,
-}
+use crate::{app::App, fault::Fault, http::page::Page, openapi::Refused, relying_party};
 
 fn page() -> &'static Page {
     static PAGE: OnceLock<Page> = OnceLock::new();
     PAGE.get_or_init(|| {
-        let style = include_str!("../passkey_page/page.css");
-        let script = include_str!("../passkey_page/page.js");
-        let html = include_str!("../passkey_page/page.html").replace("{{style}}", style).replace("{{script}}", script);
-        let hash = |text: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)));
-        let policy = format!(
-            "default-src 'none'; script-src {}; style-src {}; form-action http://127.0.0.1:*; base-uri 'none'; \
-             frame-ancestors 'none'; require-trusted-types-for 'script'",
-            hash(script),
-            hash(style),
-        );
-        Page { html, policy }
+        Page::new(
+            include_str!("../passkey_page/page.html"),
+            include_str!("../page.css"),
+            include_str!("../passkey_page/page.js"),
+            "form-action http://127.0.0.1:*",
+        )
     })
 }
 
@@ -45,23 +29,10 @@ fn page() -> &'static Page {
 )]
 pub(super) async fn show(State(app): State<App>, headers: HeaderMap) -> Result<Response, Fault> {
     relying_party::asked_for(&app.config, &headers).ok_or_else(Fault::not_found)?;
-    let page = page();
-    let headers = [
-        ("content-type", "text/html; charset=utf-8"),
-        ("content-security-policy", page.policy.as_str()),
-        ("cache-control", "no-store"),
+    page().answer(&[
         // `origin` and not `no-referrer`: with the latter the browser hides the page's origin from the command line,
         // which accepts an answer from this page alone. Path and fragment are told to nobody either way.
         ("referrer-policy", "origin"),
-        ("x-content-type-options", "nosniff"),
-        ("x-frame-options", "DENY"),
-        ("cross-origin-opener-policy", "same-origin"),
         ("permissions-policy", "publickey-credentials-create=(self), publickey-credentials-get=(self)"),
-    ];
-    let mut response = page.html.as_str().into_response();
-    for (name, value) in headers {
-        let value = HeaderValue::from_str(value).map_err(|error| Fault::internal(&error))?;
-        response.headers_mut().insert(HeaderName::from_static(name), value);
-    }
-    Ok(response)
+    ])
 }

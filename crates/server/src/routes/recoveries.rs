@@ -1,8 +1,13 @@
 //! Recoveries: asked for and proven by the new device's key, listed and cancelled by the client's others.
 
-use axum::{Json, extract::State};
+use std::sync::OnceLock;
+
+use axum::{Json, extract::State, response::Response};
 use halfkey_api::{
-    message::{BeginRecovery, CipherText, PossessionProven, ProvePossession, Recovery, RecoveryList},
+    message::{
+        BeginRecovery, CancelByLink, CancelledByLink, CipherText, PossessionProven, ProvePossession, Recovery,
+        RecoveryList,
+    },
     route,
 };
 use halfkey_envelope::id::RecoveryId;
@@ -13,8 +18,9 @@ use crate::{
     backup, challenge,
     fault::Fault,
     http::{
-        auth::{AsClient, MaybeSigned, SignedByAnyKey},
+        auth::{AsClient, MaybeSigned, SignedByAnyKey, Stranger, Unsigned},
         body,
+        page::Page,
         path::Id,
     },
     openapi::{DeviceHeaders, Refused},
@@ -127,4 +133,45 @@ pub(super) async fn prove_possession(
 ) -> Result<Json<PossessionProven>, Fault> {
     let body::Json(proven) = call.body;
     recovery::prove_possession(&app, &call.caller, &call.key, id, proven).await.map(Json)
+}
+
+fn page() -> &'static Page {
+    static PAGE: OnceLock<Page> = OnceLock::new();
+    PAGE.get_or_init(|| {
+        Page::new(
+            include_str!("../cancel_page/page.html"),
+            include_str!("../page.css"),
+            include_str!("../cancel_page/page.js"),
+            "connect-src 'self'; form-action 'none'",
+        )
+    })
+}
+
+/// The page behind the link of a notice. It says what is going on; nothing happens before its button is pressed.
+#[utoipa::path(
+    get, path = route::RECOVERY_LINK, tag = "recoveries", operation_id = "recoveryLinkPage",
+    params(("recovery_id" = String, Path, format = "uuid")),
+    responses((status = 200, body = String, content_type = "text/html"), Refused)
+)]
+pub(super) async fn link_page(_recovery: Id<RecoveryId>) -> Result<Response, Fault> {
+    page().answer(&[("referrer-policy", "no-referrer")])
+}
+
+/// Cancel a recovery by the link of its notice. After a proof of possession the backup is frozen; before it, the second
+/// cancel by a link holds the recovery until the operator has decided.
+#[utoipa::path(
+    post, path = route::RECOVERY_LINK, tag = "recoveries", operation_id = "cancelRecoveryByLink",
+    params(("recovery_id" = String, Path, format = "uuid")), request_body = CancelByLink,
+    responses((status = 200, body = CancelledByLink), Refused)
+)]
+pub(super) async fn cancel_by_link(
+    State(app): State<App>,
+    Id(id): Id<RecoveryId>,
+    stranger: Stranger,
+    Unsigned(body::Json(CancelByLink { token })): Unsigned<body::Json<CancelByLink>>,
+) -> Result<Json<CancelledByLink>, Fault> {
+    if let Some(from) = stranger.address {
+        app.limit(&format!("unauthenticated:{from}"), app.config.limits.unauthenticated, stranger.now_ms).await?;
+    }
+    recovery::cancel_by_link(&app, id, &token.0, stranger.now_ms).await.map(Json)
 }

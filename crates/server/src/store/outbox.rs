@@ -78,6 +78,28 @@ impl Store {
         Ok(())
     }
 
+    /// The custodian's events after `after` and not younger than `until_ms`, oldest first, at most `take`.
+    ///
+    /// # Errors
+    /// The database's own trouble.
+    pub async fn events(
+        &self,
+        custodian: CustodianId,
+        after: [u8; 16],
+        take: u64,
+        until_ms: u64,
+    ) -> Result<Vec<Event>, Error> {
+        let rows = sql("SELECT id, custodian, client, kind, payload, created_ms, attempts FROM outbox \
+             WHERE custodian = $1 AND id > $2 AND created_ms <= $4 ORDER BY id LIMIT $3")
+        .bind(custodian)
+        .bind(&after)
+        .bind(take)
+        .bind(until_ms)
+        .all(&self.pool)
+        .await?;
+        rows.iter().map(event).collect()
+    }
+
     /// Takes at most `take` events that are due, and not again before `retry_ms`: if the caller dies, they come back.
     ///
     /// # Errors

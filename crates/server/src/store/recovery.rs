@@ -184,13 +184,33 @@ pub const OPERATOR_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 pub enum EndedBy {
     /// An enrolled device cancels.
     Device(DeviceId),
+    /// Whoever got the notice cancels by its link.
+    Link,
     /// An operator cancels.
     Operator,
     /// The policy denies, late.
     Policy,
 }
 
+impl EndedBy {
+    const fn device(self) -> Option<DeviceId> {
+        match self {
+            Self::Device(device) => Some(device),
+            Self::Link | Self::Operator | Self::Policy => None,
+        }
+    }
+}
+
 impl Store {
+    /// Whose recovery it is.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`].
+    pub async fn client_of_recovery(&self, id: RecoveryId) -> Result<ClientId, Error> {
+        let row = sql("SELECT client FROM recoveries WHERE id = $1").bind(id).optional(&self.pool).await?;
+        row.ok_or(Error::Unknown(What::Recovery))?.id("client")
+    }
+
     /// Opens a recovery from the method's active backup. The same device key asking again gets the recovery that it
     /// has open already.
     ///
@@ -376,19 +396,21 @@ impl Store {
         if recovery.purpose == Purpose::Eject && recovery.state == RecoveryState::Executing {
             return Err(Error::State(What::Recovery));
         }
-        let objector = match by {
-            EndedBy::Device(device) if device != recovery.device.id => Some(device),
-            _ => None,
+        let objects = match by {
+            EndedBy::Device(device) => device != recovery.device.id,
+            EndedBy::Link => true,
+            EndedBy::Operator | EndedBy::Policy => false,
         };
-        if objector.is_some() && recovery.decided_ms.is_some() {
+        if objects && recovery.decided_ms.is_some() {
             return Err(Error::State(What::Recovery));
         }
-        match objector {
-            Some(_) if recovery.state == RecoveryState::Contested => return Ok(recovery),
-            Some(device) if recovery.possession_ms.is_none() && has_cancelled(&mut work, client, device).await? => {
-                contest(&mut work, client, &recovery, device, now_ms).await?;
-            }
-            _ => end(&mut work, client, &recovery, by, now_ms).await?,
+        if objects && recovery.state == RecoveryState::Contested {
+            return Ok(recovery);
+        }
+        if objects && recovery.possession_ms.is_none() && has_cancelled(&mut work, client, by).await? {
+            contest(&mut work, client, &recovery, by, now_ms).await?;
+        } else {
+            end(&mut work, client, &recovery, by, now_ms).await?;
         }
         let recovery = load(&mut work.tx, client, id, now_ms).await?;
         work.commit(now_ms).await?;
@@ -664,14 +686,16 @@ async fn end(work: &mut Work, client: ClientId, recovery: &Recovery, by: EndedBy
     }
     let state = if by == EndedBy::Policy { RecoveryState::Denied } else { RecoveryState::Cancelled };
     transition(work, recovery, state, recovery.possession_ms).await?;
-    let device = if let EndedBy::Device(device) = by { Some(device) } else { None };
-    sql("UPDATE recoveries SET ended_by = $2 WHERE id = $1")
+    let by_link = u64::from(by == EndedBy::Link);
+    sql("UPDATE recoveries SET ended_by = $2, ended_by_link = $3 WHERE id = $1")
         .bind(recovery.id)
-        .bind(device)
+        .bind(by.device())
+        .bind(by_link)
         .execute(&mut work.tx)
         .await?;
-    let payload =
-        serde_json::json!({ "recovery": recovery.id, "state": state.as_str(), "by": device, "frozen": frozen });
+    let payload = serde_json::json!({
+        "recovery": recovery.id, "state": state.as_str(), "by": by.device(), "byLink": by == EndedBy::Link, "frozen": frozen,
+    });
     work.tell(client, "recovery.ended", payload, now_ms).await
 }
 
@@ -680,7 +704,7 @@ async fn contest(
     work: &mut Work,
     client: ClientId,
     recovery: &Recovery,
-    by: DeviceId,
+    by: EndedBy,
     now_ms: u64,
 ) -> Result<(), Error> {
     let moved =
@@ -688,7 +712,7 @@ async fn contest(
          WHERE id = $1 AND version = $2")
         .bind(recovery.id)
         .bind(recovery.version)
-        .bind(by)
+        .bind(by.device())
         .bind(now_ms)
         .bind(recovery.expires_ms.max(now_ms.saturating_add(OPERATOR_MS)))
         .execute(&mut work.tx)
@@ -696,17 +720,20 @@ async fn contest(
     if moved != 1 {
         return Err(Error::Conflict);
     }
-    work.tell(client, "recovery.contested", serde_json::json!({ "recovery": recovery.id, "by": by }), now_ms).await
+    let payload = serde_json::json!({ "recovery": recovery.id, "by": by.device(), "byLink": by == EndedBy::Link });
+    work.tell(client, "recovery.contested", payload, now_ms).await
 }
 
-/// Whether this device has cancelled a recovery of this client before.
-async fn has_cancelled(work: &mut Work, client: ClientId, device: DeviceId) -> Result<bool, Error> {
-    let row = sql("SELECT id FROM recoveries WHERE client = $1 AND ended_by = $2 AND device <> $2 LIMIT 1")
-        .bind(client)
-        .bind(device)
-        .optional(&mut work.tx)
-        .await?;
-    Ok(row.is_some())
+/// Whether this device, or a link, has cancelled a recovery of this client before. Whoever reads the user's mail must not
+/// block the owner for ever either.
+async fn has_cancelled(work: &mut Work, client: ClientId, by: EndedBy) -> Result<bool, Error> {
+    let cancelled = match by.device() {
+        Some(device) => sql("SELECT id FROM recoveries WHERE client = $1 AND ended_by = $2 AND device <> $2 LIMIT 1")
+            .bind(client)
+            .bind(device),
+        None => sql("SELECT id FROM recoveries WHERE client = $1 AND ended_by_link = 1 LIMIT 1").bind(client),
+    };
+    Ok(cancelled.optional(&mut work.tx).await?.is_some())
 }
 
 /// A device is revoked: with it ends the recovery that enrolled it, if that has not completed. Says whether a backup was
