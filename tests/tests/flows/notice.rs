@@ -125,7 +125,9 @@ async fn the_second_cancel_by_a_link_is_the_operators_to_decide() {
     assert_eq!(first.halfkey.resume_recovery(with(PASSWORD), None).await, Err(Error::RecoveryOver));
 
     let second = asks(&world, &key).await;
+    let earlier = token;
     let (id, path, token) = notice(&world).await;
+    assert_eq!(press(&world, &path, &earlier).await.0, 404, "a link is for one recovery");
     assert_eq!(press(&world, &path, &token).await, (200, json!({ "held": true })));
     assert_eq!(press(&world, &path, &token).await, (200, json!({ "held": true })), "pressed again");
     let held = second.halfkey.resume_recovery(with(PASSWORD), None).await;
