@@ -180,14 +180,18 @@ impl GuesskeeperSettings {
     }
 }
 
+/// What a file holds that only its owner can read.
+pub fn private_text(path: &Path) -> Result<Zeroizing<String>> {
+    use std::os::unix::fs::PermissionsExt;
+    if std::fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+        return Err(format!("{} can be read by others: chmod 0600", path.display()).into());
+    }
+    Ok(Zeroizing::new(std::fs::read_to_string(path)?))
+}
+
 /// A link key from a file that only its owner can read.
 pub fn link_key(path: &Path) -> Result<LinkKey> {
-    use std::os::unix::fs::PermissionsExt;
-    let shown = path.display();
-    if std::fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
-        return Err(format!("{shown} can be read by others: chmod 0600").into());
-    }
-    let text = Zeroizing::new(std::fs::read_to_string(path)?);
+    let (text, shown) = (private_text(path)?, path.display());
     let mut key = Zeroizing::new([0u8; 32]);
     hex::decode_to_slice(text.trim(), key.as_mut()).map_err(|_| format!("{shown} does not hold 64 hex digits"))?;
     Ok(LinkKey::from_bytes(key))

@@ -6,11 +6,13 @@ use clap::{Args, ValueEnum};
 use halfkey_cli::output::to_stderr;
 use halfkey_server::{
     config::{Config, KeeperAddress, Profile},
+    policy_hook::PolicyHook,
     relying_party::Hosted,
+    webhook::WebhookSecret,
 };
 
 use crate::{
-    keepers::{Supervised, link_key},
+    keepers::{Supervised, link_key, private_text},
     logging,
 };
 
@@ -44,6 +46,14 @@ pub struct ServeArgs {
     /// `PUT …/custodians/me/relying-party` takes it
     #[arg(long, value_name = "FILE")]
     relying_party_apps: Option<PathBuf>,
+    /// Put every recovery before this address, which answers `{"decision":"allow"}`, `deny`, or `delay` with
+    /// `delaySeconds`. While it does not answer, no recovery begins
+    #[arg(long, value_name = "URL", requires = "policy_hook_secret_file")]
+    policy_hook: Option<String>,
+    /// `whsec_` and the base64 of 24 to 64 bytes, which signs what the policy hook is asked; a file that only its owner
+    /// can read
+    #[arg(long, value_name = "FILE", requires = "policy_hook")]
+    policy_hook_secret_file: Option<PathBuf>,
     /// After so many days without a verification a backup is shown as due for one
     #[arg(long, value_name = "DAYS", default_value_t = halfkey_server::config::VERIFICATION_DAYS)]
     verification_days: u64,
@@ -137,6 +147,10 @@ pub async fn run(args: ServeArgs) -> Result<()> {
     config.listen = args.listen;
     config.public_url = args.public_url.clone();
     config.verification_after = Duration::from_secs(args.verification_days.saturating_mul(24 * 60 * 60));
+    if let (Some(url), Some(file)) = (&args.policy_hook, &args.policy_hook_secret_file) {
+        let secret = WebhookSecret::parse(&private_text(file)?)?;
+        config.policy_hook = Some(PolicyHook::new(url, secret));
+    }
     config.allow_digest = args.danger_allow_digest;
     config.trust_forwarded_for = args.trust_forwarded_for;
     config.stop_with_stdin = args.stop_on_stdin_close;

@@ -38,9 +38,9 @@ pub mod step;
 mod verify;
 
 pub use command::{
-    Backup, BackupMethod, BrokenBackup, Cancelled, Command, CurveDrill, Ejecting, Held, Identity, Outcome, PasskeyBackup,
-    PasskeyChange, PasskeyInfo, PasskeyList, PasswordKind, Recovered, Recovering, RecoveryMethod, Resumed, SignOutcome,
-    Verified,
+    Backup, BackupMethod, BrokenBackup, Cancelled, Command, CurveDrill, Ejecting, Held, Identity, Outcome,
+    PasskeyBackup, PasskeyChange, PasskeyInfo, PasskeyList, PasswordKind, Recovered, Recovering, RecoveryMethod,
+    Resumed, SignOutcome, Verified,
 };
 pub use deployment::Deployment;
 pub use driver::{Builder, Credentials, Halfkey, ShareStore};

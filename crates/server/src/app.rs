@@ -21,7 +21,9 @@ use crate::{
     keys::{self, Keys},
     kms::{KeyWrapper, LocalKeys, Missing, Vault},
     link::Link,
-    passkey_door, routes,
+    passkey_door,
+    policy_hook::Asked,
+    routes,
     shred::{Copies, Shred},
     store::{Limit, Store},
     turns::Turns,
@@ -51,6 +53,7 @@ pub struct Inner {
     pub(crate) turns: Turns,
     pub(crate) guesskeeper: Option<Link>,
     pub(crate) keeper: Option<Link>,
+    pub(crate) policy_hook: Option<Asked>,
 }
 
 impl Deref for App {
@@ -102,6 +105,7 @@ impl App {
         let vault = Vault::new(store.clone(), shred.clone(), Arc::clone(&kms), deployment, life_ms);
         let guesskeeper = config.guesskeeper.clone().map(Link::new);
         let keeper = config.keeper.clone().map(Link::new);
+        let policy_hook = config.policy_hook.clone().map(Asked::new).transpose().map_err(Error::Hook)?;
         Ok(Self(Arc::new(Inner {
             deployment,
             store,
@@ -116,6 +120,7 @@ impl App {
             turns: Turns::default(),
             guesskeeper,
             keeper,
+            policy_hook,
             config,
             clock,
         })))

@@ -12,7 +12,7 @@ use std::{
 use halfkey_api::relying_party::Apps;
 use halfkey_envelope::frame::LinkKey;
 
-use crate::relying_party::Hosted;
+use crate::{policy_hook::PolicyHook, relying_party::Hosted};
 
 /// How careful the server is by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -206,6 +206,8 @@ pub struct Config {
     pub recovery: RecoveryPolicy,
     /// How long after a backup was made or last verified its verification is due.
     pub verification_after: Duration,
+    /// Whom a recovery is put before; nobody by default.
+    pub policy_hook: Option<PolicyHook>,
     /// Whether a bare digest may be signed.
     pub allow_digest: bool,
     /// How long an unwrapped key of a signing half may stay in memory; zero asks the key service each time.
@@ -240,6 +242,7 @@ impl Config {
             limits: Limits::default(),
             recovery: RecoveryPolicy::of(Profile::default()),
             verification_after: Duration::from_secs(VERIFICATION_DAYS * 24 * 60 * 60),
+            policy_hook: None,
             allow_digest: false,
             signing_key_cache: Duration::from_secs(60),
             request_timeout: Duration::from_secs(30),

@@ -27,6 +27,9 @@ pub enum Error {
     /// The key service.
     #[error("the key service")]
     Kms(#[from] KmsError),
+    /// TLS for the policy hook.
+    #[error("the policy hook")]
+    Hook(#[source] reqwest::Error),
     /// Settings that `production` refuses unless they are named.
     #[error("refused in production: {}", .0.join(", "))]
     Unsafe(Vec<&'static str>),

@@ -21,6 +21,7 @@ pub mod kms;
 mod link;
 pub mod openapi;
 mod passkey_door;
+pub mod policy_hook;
 mod recovery;
 pub mod relying_party;
 mod routes;
@@ -30,6 +31,7 @@ mod signer;
 mod status;
 pub mod store;
 mod turns;
+pub mod webhook;
 
 pub use self::{
     app::{App, app},

@@ -25,12 +25,16 @@ use crate::{
     config::RecoveryPolicy,
     fault::Fault,
     http::auth::AsClient,
+    policy_hook::{Asked, Decision, MAX_DELAY_MS, Question},
     signer,
     store::{self, Device, EndedBy, NewDevice, NewRecovery, OldDevices, Purpose, Recovery, RecoveryState},
 };
 
 /// When to ask again for what an operator has to decide.
 const OPERATOR_RETRY_MS: u64 = 60_000;
+
+/// When to ask again while the policy hook does not answer.
+const HOOK_RETRY_MS: u64 = 30_000;
 
 /// From when on the method may be opened: at once, unless another device was seen lately (DECISIONS.md D33).
 fn ready_ms(policy: &RecoveryPolicy, devices: &[Device], now_ms: u64) -> u64 {
@@ -86,9 +90,30 @@ pub(crate) async fn begin(
     }
     app.limit("recoveries", limits.recoveries_deployment, now_ms).await?;
     let policy = &app.config.recovery;
-    let ready_ms = ready_ms(policy, &app.store.devices(client).await?, now_ms);
+    let devices = app.store.devices(client).await?;
+    let id = RecoveryId::generate(&mut OsEntropy, now_ms);
+    let own_ms = ready_ms(policy, &devices, now_ms);
+    let ready_ms = match &app.policy_hook {
+        // Asked once: the recovery that this key has open already was decided about when it began.
+        Some(hook) if app.store.open_recovery(client, key, now_ms).await?.is_none() => {
+            let question = Question {
+                client,
+                recovery: id,
+                is_eject: wanted.purpose == message::RecoveryPurpose::Eject,
+                method: &wanted.method,
+                revokes_old_devices: wanted.old_devices == message::OldDevices::Revoke,
+                platform: &wanted.new_device.platform,
+                device_name: &wanted.new_device.name,
+                address: caller.address,
+                delay_ms: own_ms.saturating_sub(now_ms),
+                devices: devices.iter().filter(|device| device.revoked_ms.is_none()).count(),
+            };
+            decided(hook, &question, own_ms, now_ms).await?
+        }
+        _ => Some(own_ms),
+    };
     let new = NewRecovery {
-        id: RecoveryId::generate(&mut OsEntropy, now_ms),
+        id,
         purpose: match wanted.purpose {
             message::RecoveryPurpose::Recover => Purpose::Recover,
             message::RecoveryPurpose::Eject => Purpose::Eject,
@@ -106,8 +131,8 @@ pub(crate) async fn begin(
         },
         nonce: *random::<32>(&mut OsEntropy),
         pairs: Curve::ALL.map(|curve| (curve, PairId::generate(&mut OsEntropy, now_ms))).to_vec(),
-        ready_ms: Some(ready_ms),
-        expires_ms: ready_ms.saturating_add(policy.open_ms),
+        ready_ms,
+        expires_ms: ready_ms.unwrap_or(now_ms).saturating_add(policy.open_ms),
     };
     let begun = app.store.begin_recovery(client, &new, now_ms).await.map_err(|error| match error {
         store::Error::Unknown(store::What::Backup | store::What::Wallet) => {
@@ -117,6 +142,22 @@ pub(crate) async fn begin(
     })?;
     tracing::info!(%client, recovery = %begun.id, state = ?begun.state, "recovery asked for");
     shown_to_its_device(app, client, begun).await
+}
+
+/// From when on the recovery may be used by the hook's word; `None` for never.
+async fn decided(hook: &Asked, question: &Question<'_>, own_ms: u64, now_ms: u64) -> Result<Option<u64>, Fault> {
+    match hook.decide(question, now_ms).await {
+        Ok(Decision::Allow) => Ok(Some(own_ms)),
+        Ok(Decision::Deny) => Ok(None),
+        Ok(Decision::Delay { delay_seconds }) => {
+            let delay_ms = delay_seconds.saturating_mul(1000).min(MAX_DELAY_MS);
+            Ok(Some(own_ms.max(now_ms.saturating_add(delay_ms))))
+        }
+        Err(error) => {
+            tracing::error!(client = %question.client, %error, "the policy hook does not decide; nothing was begun");
+            Err(Fault::unavailable("the policy does not answer; nothing was begun", HOOK_RETRY_MS))
+        }
+    }
 }
 
 /// The recovery as everybody may see it who acts for the client.

@@ -3,11 +3,12 @@
 
 mod ahead;
 mod devices;
-mod eject;
 mod drill;
+mod eject;
 mod faults;
 mod frozen;
 mod heal;
+mod hook;
 mod left_over;
 mod notice;
 mod passkeys;

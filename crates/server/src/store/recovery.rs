@@ -267,6 +267,23 @@ impl Store {
         Ok(begun)
     }
 
+    /// The recovery that this device key has open.
+    ///
+    /// # Errors
+    /// [`Error::Expired`] recovery: it was opened and not finished in time.
+    pub async fn open_recovery(
+        &self,
+        client: ClientId,
+        device_key: &[u8; 32],
+        now_ms: u64,
+    ) -> Result<Option<Recovery>, Error> {
+        let mut work = self.work().await?;
+        work.hold_client(client).await?;
+        let open = open_recovery_of(&mut work, client, device_key, now_ms).await?;
+        work.commit(now_ms).await?;
+        Ok(open)
+    }
+
     /// One recovery of this client, as it stands at `now_ms`.
     ///
     /// # Errors
