@@ -57,7 +57,10 @@ pub fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();
     let program = test.ancestors().nth(2).unwrap_or(Path::new("")).join("halfkey");
     if !program.is_file() {
-        panic!("{} is not built: run `cargo build --workspace --bins` first, as ./check does", program.display());
+        panic!(
+            "{} is not built: run `cargo build --workspace --bins --tests` first, as ./check does",
+            program.display()
+        );
     }
     program
 }
