@@ -113,6 +113,7 @@ fn shown_backup(backup: &Backup, completed: bool) -> MethodStatus {
         status: status.to_owned(),
         proven: backup.pair.checked.proven,
     };
+    let cloud = backup.cloud.as_ref();
     let (statement, device_bound) = match backup.statement.as_deref() {
         Some(READ_BACK) => (Some(MethodKeyStatement::ReadBack), false),
         Some(UNREAD) => (Some(MethodKeyStatement::Unread), false),
@@ -120,15 +121,19 @@ fn shown_backup(backup: &Backup, completed: bool) -> MethodStatus {
         Some(UNREAD_DEVICE_BOUND) => (Some(MethodKeyStatement::Unread), true),
         _ => (None, false),
     };
+    let pending_sync = backup.method == Method::ICloud && cloud.and_then(|cloud| cloud.read_ms).is_none();
     MethodStatus {
         method: backup.method.clone(),
         status: if completed { COMPLETED } else { "incomplete" }.to_owned(),
         backup_id: Some(backup.id),
         curves: backup.shares.iter().map(curve).collect(),
         completed_at: backup.pair.activated_ms,
-        verified_at: backup.verified_ms,
+        verified_at: backup.verified_ms.filter(|_| !pending_sync),
         asserted_method_key: statement,
         asserted_device_bound: device_bound,
+        pending_sync,
+        sync_confirmed_at: cloud.and_then(|cloud| cloud.confirmed_ms),
+        asserted_account: cloud.and_then(|cloud| cloud.hint.clone()),
     }
 }
 
@@ -147,7 +152,9 @@ pub(crate) const fn statement(statement: MethodKeyStatement, device_bound: bool)
     }
 }
 
-/// Whether a backup survives the loss of any one device: completed, and its method's key is not on one device only.
+/// Whether a backup survives the loss of any one device: completed, and its method's key is not on one device only; of
+/// iCloud Keychain, another device has read it, or the user has confirmed that it is on (DECISIONS.md D31).
 pub(crate) fn protects(shown: &MethodStatus) -> bool {
-    shown.status == COMPLETED && !shown.asserted_device_bound
+    let reaches_others = !shown.pending_sync || shown.sync_confirmed_at.is_some();
+    shown.status == COMPLETED && !shown.asserted_device_bound && reaches_others
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod ahead;
+mod clouds;
 mod devices;
+mod drive;
 mod eject;
 mod faults;
 mod frozen;

@@ -12,6 +12,7 @@ pub(super) const MAIN: &[&str] = &[
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
     include_str!("migrations/0005.sql"),
+    include_str!("migrations/0006.sql"),
 ];
 
 /// Brings the schema called `name` up to the last of `migrations`, in one transaction.
