@@ -223,6 +223,7 @@ pub(crate) async fn committed(port: &Port, cloud: Cloud, made: &Made, counts: Ba
 /// Deletes the noted records of a method, but for that of the backup that counts.
 async fn forget(port: &Port, cloud: Cloud, counts: Option<BackupId>, more: Option<CloudItem>) -> Result<()> {
     let device = device::current(port).await?;
+    let more = more.filter(|more| !device.clouds.iter().any(|noted| noted.backup == more.backup));
     let noted = device.clouds.into_iter().chain(more);
     let over: Vec<_> = noted.filter(|item| item.method == cloud.method() && Some(item.backup) != counts).collect();
     if over.is_empty() {

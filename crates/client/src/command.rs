@@ -14,6 +14,7 @@ use halfkey_envelope::{
 };
 
 use crate::{
+    cloud::{self, Cloud},
     eject::PrivateKeys,
     error::Result,
     port::Port,
@@ -479,6 +480,10 @@ pub enum Outcome {
 /// Runs one command to its end.
 pub(crate) async fn run(port: Port, command: Command) -> Result<Outcome> {
     let port = &port;
+    if let Some(cloud) = command.needs_cloud().as_ref().and_then(Cloud::of) {
+        port.setting.platform.check(&cloud.method())?;
+        cloud::must_be_configured(port, cloud)?;
+    }
     Ok(match command {
         Command::CreateWallet => Outcome::Addresses(crate::create::create_wallet(port).await?),
         Command::Addresses => Outcome::Addresses(crate::status::addresses(port).await?),

@@ -22,7 +22,7 @@ pub trait UsersCloud: Send + Sync {
     fn backup(&self) -> BackupMethod;
     fn recovery(&self) -> RecoveryMethod;
     /// How another phone of the user, new out of the box, reaches it.
-    fn from_new_phone(&self) -> Clouds;
+    fn as_reached_anew(&self) -> Clouds;
     /// Names and contents of everything in it.
     fn items(&self) -> Vec<(String, Vec<u8>)>;
     /// Puts something in, past the SDK.
@@ -33,7 +33,7 @@ pub trait UsersCloud: Send + Sync {
     fn damage(&self, change: &dyn Fn(&mut Vec<u8>));
 
     fn phone(&self, world: &World, token: &str) -> Phone {
-        world.phone_in(token, &self.from_new_phone())
+        world.phone_in(token, &self.as_reached_anew())
     }
 
     fn names(&self) -> Vec<String> {
@@ -269,7 +269,7 @@ impl UsersCloud for Keychain {
         RecoveryMethod::ICloud
     }
 
-    fn from_new_phone(&self) -> Clouds {
+    fn as_reached_anew(&self) -> Clouds {
         Clouds { synced: Some(Arc::new(self.first.another_device())), icloud: self.config, ..Clouds::default() }
     }
 
