@@ -5,6 +5,7 @@
 use halfkey_envelope::{
     FileKey, Record, cbor,
     client_share::{self, Contents, CurveHeader, Expected, Header},
+    cloud::{self, Pepper, Place},
     custodian::{self, DataKey, HalfContext, Purpose, ShredKey},
     entropy::DangerSeededEntropy,
     hpke,
@@ -154,4 +155,26 @@ pub fn keeper_messages(bytes: &[u8]) {
     if let Ok(answer) = keeper::decode_answer(bytes) {
         assert_eq!(keeper::encode_answer(&answer), bytes, "one answer has one encoding");
     }
+}
+
+fn pepper() -> Pepper {
+    Pepper::from_bytes(Zeroizing::new([15; 32]))
+}
+
+fn place() -> Place {
+    let Header { deployment, client, backup, .. } = header();
+    Place { deployment, client, backup, method: Method::Password, root: 1 }
+}
+
+/// Genuine input of [`cloud_record`].
+pub fn genuine_cloud_record() -> Vec<u8> {
+    cloud::seal_record(&pepper(), &place(), &genuine_record(), &mut DangerSeededEntropy::new(1))
+}
+
+/// A record as a cloud gives it back: only the genuine bytes open, and only they are witnessed.
+pub fn cloud_record(bytes: &[u8]) {
+    let genuine = bytes == genuine_cloud_record();
+    assert_eq!(cloud::open_record(&pepper(), &place(), bytes).is_ok(), genuine, "only the genuine record opens");
+    let witnessed = cloud::witness(&pepper(), &place(), bytes).ok();
+    assert_eq!(witnessed, genuine.then_some(place().backup), "only the genuine record is witnessed");
 }

@@ -9,6 +9,7 @@ pub mod deployment;
 pub mod drive;
 pub mod keeper;
 pub mod litesvm;
+pub mod oauth;
 pub mod phone;
 pub mod postgres;
 pub mod proxy;

@@ -3,6 +3,8 @@
 
 #[path = "store_contract/access.rs"]
 mod access;
+#[path = "store_contract/cloud.rs"]
+mod cloud;
 #[path = "store_contract/eject.rs"]
 mod eject;
 #[path = "store_contract/kept.rs"]
@@ -158,6 +160,9 @@ contract! {
     access::the_audit_chain_has_no_gap_under_a_race;
     access::the_deployment_is_made_once;
     access::a_newer_schema_is_refused;
+    cloud::a_record_keeps_its_root_and_account_and_belongs_to_its_client;
+    cloud::pepper_roots_are_numbered_and_never_replaced;
+    cloud::a_reader_is_another_device_and_a_confirmation_is_of_the_active_backup;
     life::a_wallet_becomes_active_only_with_all_its_evidence;
     life::a_backup_commits_on_every_curve_at_once;
     life::racing_commits_complete_a_backup_once;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks envelope.json and passkey.json with nothing but Python's standard library and docs/formats.md.
+"""Checks envelope.json, passkey.json and cloud.json with nothing but Python's standard library and docs/formats.md.
 
     python3 tests/vectors/envelope.py             every known answer, decoded and opened again
     python3 tests/vectors/envelope.py two-keys    prints two_keys.json: one ciphertext, good under two keys
@@ -317,6 +317,23 @@ def check_passkey():
     print("passkey.json: every known answer holds")
 
 
+# docs/formats.md, "Record in the user's cloud"
+def check_cloud():
+    for v in json.loads((HERE / "cloud.json").read_text())["records"]:
+        deployment, client, backup = (raw(v[k]) for k in ("deployment", "client", "backup"))
+        sub = lambda secret, info: expand(extract(b"", secret), info)
+        pepper = sub(bytes.fromhex(v["pepper_root"]), H("halfkey/cloud/v1/pepper", client))
+        assert pepper.hex() == v["pepper"]
+        mac = lambda use, message: hmac.new(sub(pepper, b"halfkey/cloud/v1/" + use), message, hashlib.sha256).hexdigest()
+        assert v["name"] == "halfkey-%d-%s" % (v["root"], mac(b"name", backup))
+        assert v["account_tag"] == mac(b"account", v["account"].encode())
+        header, record = unseal(sub(pepper, b"halfkey/cloud/v1/key"), b"HKL1", bytes.fromhex(v["sealed"]))
+        place = H("halfkey/cloud/v1/record", v["root"].to_bytes(4, "big"), deployment, client, backup, v["method"].encode())
+        assert header == cbor({1: 1, 2: v["root"], 3: place})
+        assert record.hex() == v["record"] and uncbor(record)[4] == backup
+    print("cloud.json: every known answer holds")
+
+
 def two_keys():
     """Chooses one ciphertext block so that Poly1305 gives the same tag under both keys."""
     magic, header, salt = b"TST1", b"two keys", bytes([0x33]) * 32
@@ -345,4 +362,4 @@ def two_keys():
     sys.exit("no collision found")
 
 
-two_keys() if sys.argv[1:] == ["two-keys"] else (check(), check_passkey())
+two_keys() if sys.argv[1:] == ["two-keys"] else (check(), check_passkey(), check_cloud())

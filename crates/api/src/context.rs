@@ -11,6 +11,12 @@ pub fn ceremony_aad(deployment: DeploymentId, client: ClientId, device_key: &[u8
     h("halfkey/ceremony/v1/aad", &[deployment.as_bytes(), client.as_bytes(), device_key])
 }
 
+/// Associated data of a sealed request for a pepper.
+#[must_use]
+pub fn pepper_aad(deployment: DeploymentId, client: ClientId, device_key: &[u8; 32], within: [u8; 16]) -> [u8; 32] {
+    h("halfkey/cloud/v1/pepper-aad", &[deployment.as_bytes(), client.as_bytes(), device_key, &within])
+}
+
 /// Context of the proof that the device has read back its new half (`CreateWallet` step 3, `Recover` and `Heal`
 /// step 5).
 #[must_use]

@@ -3,6 +3,7 @@
 
 mod backup;
 mod client;
+mod cloud;
 mod custodian;
 mod eject;
 mod recovery;
@@ -10,6 +11,7 @@ mod verification;
 
 pub use backup::*;
 pub use client::*;
+pub use cloud::*;
 pub use custodian::*;
 pub use eject::*;
 pub use recovery::*;

@@ -53,6 +53,10 @@ routes! {
     PASSWORD_DOOR = "/api/v3/clients/me/password-door";
     /// Relay to the keeper of the passkey door.
     PASSKEY_DOOR = "/api/v3/clients/me/passkey-door";
+    /// The pepper of records in the user's cloud.
+    CLOUD_PEPPER = "/api/v3/clients/me/cloud-pepper";
+    /// The user says that the cloud of this method does keep its records on other devices.
+    SYNC_CONFIRMATION = "/api/v3/clients/me/backup-methods/{method}/sync-confirmation";
     /// Begin and list recoveries.
     RECOVERIES = "/api/v3/clients/me/recoveries";
     /// One recovery.

@@ -35,6 +35,9 @@ pub enum Error {
     /// A secret was needed and none could be read.
     #[error("cannot read {0}: give it at a prompt, or one per line on --secrets-fd")]
     NoSecret(&'static str),
+    /// The Google account cannot be used.
+    #[error("{0}")]
+    Google(#[from] crate::google::GoogleError),
     /// An argument does not fit.
     #[error("{0}")]
     Usage(String),
@@ -53,10 +56,13 @@ impl Error {
     /// 1 a failure, 2 wrong usage, 3 a wrong secret, 4 try again later.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
+        use crate::google::GoogleError;
         use halfkey_client::Error as Sdk;
         match self {
             Self::Usage(_) | Self::NoProfile(_) | Self::NoSecret(_) => 2,
             Self::WrongPassphrase | Self::Sdk(Sdk::WrongSecret { .. } | Sdk::NotACode) => 3,
+            Self::Google(GoogleError::NotSignedIn) => 2,
+            Self::Google(GoogleError::Unreachable) => 4,
             Self::ProfileBusy | Self::Sdk(Sdk::Retry { .. } | Sdk::OperationInProgress | Sdk::Transport(_)) => 4,
             _ => 1,
         }
@@ -74,6 +80,7 @@ impl Error {
             Self::WrongPassphrase => "WRONG_PASSPHRASE",
             Self::ProfileBusy => "PROFILE_BUSY",
             Self::NoSecret(_) => "NO_SECRET",
+            Self::Google(error) => error.code(),
             Self::Usage(_) => "USAGE",
             Self::Failed(_) => "FAILED",
             Self::Http(_) => "HTTP",
@@ -85,6 +92,7 @@ impl Error {
     pub const fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Sdk(error) => Some(error.advice()),
+            Self::Google(error) => Some(error.advice()),
             _ => None,
         }
     }

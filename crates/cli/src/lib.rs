@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod doctor;
 pub mod error;
+pub mod google;
 pub mod judge;
 pub mod output;
 pub mod passkey;

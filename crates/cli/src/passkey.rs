@@ -7,7 +7,9 @@ mod request;
 
 use std::sync::{Mutex, PoisonError};
 
+pub(crate) use bridge::only;
 pub use bridge::{Bridge, Invitation};
+pub(crate) use open::open as open_browser;
 
 use crate::output::to_stderr;
 

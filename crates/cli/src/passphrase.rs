@@ -1,4 +1,4 @@
-//! The device's wrapping key in a file, sealed under a passphrase.
+//! The device's secrets in files, each sealed under the device passphrase: its wrapping key, and what else it keeps.
 //!
 //! File = strict CBOR {version, salt, memory KiB, passes, sealed}; key = Argon2id(passphrase, salt); sealed as every
 //! other thing is (METHODS.md A). The cost is chosen when writing and capped when reading.
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 
 const VERSION: u8 = 1;
 const MAGIC: Magic = Magic(*b"hkpp");
-const HEADER: &[u8] = b"halfkey/cli/v1/device-key";
+const DEVICE_KEY: &[u8] = b"halfkey/cli/v1/device-key";
 const MEMORY_KIB: u32 = 64 * 1024;
 const PASSES: u32 = 3;
 const MAX_MEMORY_KIB: u32 = 256 * 1024;
@@ -41,9 +41,17 @@ struct KeyFile {
 /// # Errors
 /// When the machine has not enough memory for the key derivation.
 pub fn seal_key(key: &[u8; 32], passphrase: &str, entropy: &mut dyn Entropy) -> Result<Vec<u8>> {
+    seal(DEVICE_KEY, key, passphrase, entropy)
+}
+
+/// The file's bytes for any secret; `header` says what it is, and must be the same when it is opened.
+///
+/// # Errors
+/// When the machine has not enough memory for the key derivation.
+pub fn seal(header: &[u8], secret: &[u8], passphrase: &str, entropy: &mut dyn Entropy) -> Result<Vec<u8>> {
     let salt = *random::<16>(entropy);
     let wrapping = derive(passphrase, &salt, MEMORY_KIB, PASSES)?;
-    let sealed = seal::seal(&wrapping, MAGIC, HEADER, key, entropy);
+    let sealed = seal::seal(&wrapping, MAGIC, header, secret, entropy);
     let (memory_kib, passes) = (MEMORY_KIB, PASSES);
     Ok(cbor::to_vec(&KeyFile { version: VERSION, salt: salt.into(), memory_kib, passes, sealed: sealed.into() }))
 }
@@ -53,7 +61,19 @@ pub fn seal_key(key: &[u8; 32], passphrase: &str, entropy: &mut dyn Entropy) -> 
 /// # Errors
 /// [`Error::WrongPassphrase`]; [`Error::Failed`] when the file is damaged or of a newer version.
 pub fn open_key(file: &[u8], passphrase: &str) -> Result<Zeroizing<[u8; 32]>> {
-    let damaged = || Error::Failed("the profile's key file is damaged, or of a newer version".to_owned());
+    let key = open(DEVICE_KEY, file, passphrase)?;
+    <[u8; 32]>::try_from(key.as_slice()).map(Zeroizing::new).map_err(|_| damaged())
+}
+
+fn damaged() -> Error {
+    Error::Failed("a sealed file of the profile is damaged, or of a newer version".to_owned())
+}
+
+/// The secret in the bytes of [`seal`].
+///
+/// # Errors
+/// As [`open_key`].
+pub fn open(header: &[u8], file: &[u8], passphrase: &str) -> Result<Zeroizing<Vec<u8>>> {
     let file: KeyFile = cbor::from_slice(file).map_err(|_| damaged())?;
     let affordable = (1..=MAX_MEMORY_KIB).contains(&file.memory_kib) && (1..=MAX_PASSES).contains(&file.passes);
     if file.version != VERSION || !affordable {
@@ -61,11 +81,10 @@ pub fn open_key(file: &[u8], passphrase: &str) -> Result<Zeroizing<[u8; 32]>> {
     }
     let wrapping = derive(passphrase, &file.salt, file.memory_kib, file.passes)?;
     let sealed = seal::Sealed::parse(MAGIC, &file.sealed).map_err(|_| damaged())?;
-    if sealed.header() != HEADER {
+    if sealed.header() != header {
         return Err(damaged());
     }
-    let key = sealed.open(&wrapping).map_err(|_| Error::WrongPassphrase)?;
-    <[u8; 32]>::try_from(key.as_slice()).map(Zeroizing::new).map_err(|_| damaged())
+    sealed.open(&wrapping).map_err(|_| Error::WrongPassphrase)
 }
 
 fn derive(passphrase: &str, salt: &[u8; 16], memory_kib: u32, passes: u32) -> Result<SealKey> {
@@ -93,5 +112,6 @@ mod tests {
         greedy.memory_kib = u32::MAX;
         assert!(matches!(open_key(&cbor::to_vec(&greedy), "correct horse"), Err(Error::Failed(_))));
         assert!(matches!(open_key(&file[..file.len() - 1], "correct horse"), Err(Error::Failed(_))));
+        assert!(matches!(open(b"another kind", &file, "correct horse"), Err(Error::Failed(_))));
     }
 }

@@ -5,6 +5,7 @@
 //! | `descriptor.json` | the deployment descriptor, trusted on first use; a change is refused |
 //! | `credential` | the client's API key or session token |
 //! | `device.key` | the wrapping key, sealed under the device passphrase |
+//! | `google` | the Google account that is signed in, sealed under the device passphrase |
 //! | `current.blob`, `pending.blob` | the device's share, sealed under the wrapping key |
 
 use std::{
@@ -22,12 +23,15 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::{AtPath, Error, Result},
+    google::Account,
     passphrase,
 };
 
 const DESCRIPTOR: &str = "descriptor.json";
 const CREDENTIAL: &str = "credential";
 const KEY: &str = "device.key";
+const GOOGLE: &str = "google";
+const GOOGLE_HEADER: &[u8] = b"halfkey/cli/v1/google-account";
 
 /// A profile folder, held by this process alone.
 pub struct Profile {
@@ -86,7 +90,7 @@ impl Profile {
     /// # Errors
     /// [`Error::File`].
     pub fn has_passphrase(&self) -> Result<bool> {
-        Ok(self.read(KEY)?.is_some())
+        Ok(self.read(KEY)?.is_some() || self.read(GOOGLE)?.is_some())
     }
 
     /// The two stores of the SDK, opened with the device passphrase. Wrong ones are found here, before anything runs.
@@ -96,14 +100,71 @@ impl Profile {
     pub fn stores(&self, passphrase: Zeroizing<String>) -> Result<(KeyStore, BlobFolder)> {
         let key = match self.read(KEY)? {
             Some(file) => Some(passphrase::open_key(&file, &passphrase)?),
-            None => None,
+            None => {
+                // One passphrase for all of the profile, whichever file was there first.
+                self.google(passphrase.clone()).read()?;
+                None
+            }
         };
         let folder = self.folder.clone();
         Ok((KeyStore { folder: folder.clone(), passphrase, key: Mutex::new(key) }, BlobFolder { folder }))
     }
 
+    /// The file of the Google account, under the device passphrase. Wrong ones are found when it is read.
+    #[must_use]
+    pub fn google(&self, passphrase: Zeroizing<String>) -> GoogleFile {
+        GoogleFile { folder: self.folder.clone(), passphrase }
+    }
+
+    /// Fails if this is not the passphrase that was chosen.
+    ///
+    /// # Errors
+    /// [`Error::WrongPassphrase`].
+    pub fn check(&self, passphrase: &Zeroizing<String>) -> Result<()> {
+        self.stores(passphrase.clone()).map(drop)
+    }
+
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         read_private_file(&self.folder, name)
+    }
+}
+
+/// The Google account under the device passphrase.
+pub struct GoogleFile {
+    folder: PathBuf,
+    passphrase: Zeroizing<String>,
+}
+
+impl GoogleFile {
+    /// The account that is signed in.
+    ///
+    /// # Errors
+    /// [`Error::WrongPassphrase`], or [`Error::Failed`] when the file is damaged.
+    pub fn read(&self) -> Result<Option<Account>> {
+        let Some(file) = read_private_file(&self.folder, GOOGLE)? else { return Ok(None) };
+        let bytes = passphrase::open(GOOGLE_HEADER, &file, &self.passphrase)?;
+        Account::from_bytes(&bytes).map(Some)
+    }
+
+    /// Keeps an account in the place of the one before.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn write(&self, account: &Account) -> Result<()> {
+        let file = passphrase::seal(GOOGLE_HEADER, &account.to_bytes(), &self.passphrase, &mut OsEntropy)?;
+        replace(&self.folder, GOOGLE, &file)
+    }
+
+    /// Forgets the account. Nothing happens at Google.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn remove(&self) -> Result<()> {
+        let path = self.folder.join(GOOGLE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at(&path),
+            _ => sync_folder(&self.folder).at(&self.folder),
+        }
     }
 }
 
@@ -229,6 +290,21 @@ mod tests {
         drop(held);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
         assert!(matches!(Profile::open(&path), Err(Error::NotPrivate(_))));
+    }
+
+    /// `HALFKEY_BLESS=1` writes the file where there is none; one that was released is never changed.
+    #[test]
+    fn a_google_account_that_was_ever_kept_still_opens() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/google-account-v1.bin");
+        let folder = tempfile::tempdir().unwrap();
+        let profile = Profile::open(&folder.path().join("p")).unwrap();
+        let file = profile.google(Zeroizing::new("the passphrase of v1".to_owned()));
+        if std::env::var_os("HALFKEY_BLESS").is_some() && !golden.exists() {
+            file.write(&Account::of_the_golden_file()).unwrap();
+            fs::copy(folder.path().join("p").join(GOOGLE), &golden).unwrap();
+        }
+        replace(&folder.path().join("p"), GOOGLE, &fs::read(&golden).unwrap()).unwrap();
+        assert_eq!(file.read().unwrap().unwrap().to_bytes(), Account::of_the_golden_file().to_bytes());
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod commands;
 mod eject;
+mod google;
 mod passkeys;
 mod show;
 mod sign;
@@ -82,6 +83,11 @@ enum WalletCommand {
     Passkeys {
         #[command(subcommand)]
         command: passkeys::PasskeysCommand,
+    },
+    /// The Google account that this profile may keep backups in: login, logout, status
+    Google {
+        #[command(subcommand)]
+        command: google::GoogleCommand,
     },
     /// Back up under a new password; the old one opens nothing any more
     ChangePassword {

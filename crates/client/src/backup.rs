@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 use crate::{
     call::Call,
     ceremony::{Renewal, Session, part, peer},
+    cloud::{self, Cloud},
     command::{Backup, BackupMethod, PasswordKind},
     device::{self, Device, KnownBackup, Underway},
     door::Door,
@@ -51,6 +52,8 @@ pub(crate) async fn backup_wallet(port: &Port, method: BackupMethod) -> Result<B
         BackupMethod::Password { password, kind } => (Holder::Password(choose(port, &password, kind)?), false),
         BackupMethod::RecoveryCode => (Holder::Code(RecoveryCode::generate(&mut port.entropy())), true),
         BackupMethod::Passkey(wish) => (Holder::Passkey(Box::new(passkey::plan(port, &wish).await?)), false),
+        BackupMethod::GoogleDrive => (Holder::Cloud(Cloud::GoogleDrive), false),
+        BackupMethod::ICloud => (Holder::Cloud(Cloud::ICloud), false),
     };
     port.begin(7);
     let backup = make(port, &holder, confirm).await?;
@@ -80,6 +83,10 @@ pub(crate) async fn make(port: &Port, holder: &Holder, confirm: bool) -> Result<
     if let Holder::Passkey(plan) = holder {
         plan.check(port, &device).await?;
     }
+    let replaced = match holder {
+        Holder::Cloud(cloud) => cloud::ready(port, *cloud).await?,
+        _ => None,
+    };
     let begin = BeginBackup { method: holder.method() };
     let call = Call::new(port, "POST", route::BACKUPS.to_owned()).signed(&device.key);
     let begun: BackupBegun = call.json(&begin)?.fetch().await?;
@@ -87,12 +94,16 @@ pub(crate) async fn make(port: &Port, holder: &Holder, confirm: bool) -> Result<
     let prepared = match prepare(port, &device, &begun, holder, confirm).await {
         Ok(prepared) => prepared,
         Err(error) => {
-            discard(port, &device, &begun).await;
+            discard(port, &device, &begun, holder).await;
             return Err(error);
         }
     };
-    let backup = commit(port, &device, &begun, holder.method(), prepared).await?;
+    let Prepared { commit, cipher_text, witness, cloud } = prepared;
+    let backup = self::commit(port, &device, &begun, holder.method(), commit, cipher_text, witness).await?;
     port.part_done();
+    if let (Holder::Cloud(at), Some(made)) = (holder, cloud) {
+        cloud::committed(port, *at, &made, backup.backup_id, replaced).await;
+    }
     Ok(backup)
 }
 
@@ -101,6 +112,7 @@ struct Prepared {
     commit: CommitBackup,
     cipher_text: Vec<u8>,
     witness: KnownBackup,
+    cloud: Option<cloud::Made>,
 }
 
 /// What lies beside the envelope, and opens it with the method.
@@ -109,12 +121,14 @@ enum Beside {
     Nothing,
     Record(Vec<u8>),
     Stanza(Box<passkey::Made>),
+    /// Nothing; what is known of the record in the cloud, once it is there.
+    Cloud(Option<Box<cloud::Made>>),
 }
 
 impl Beside {
     fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Self::Nothing => None,
+            Self::Nothing | Self::Cloud(_) => None,
             Self::Record(bytes) => Some(bytes),
             Self::Stanza(made) => Some(&made.stanza),
         }
@@ -166,7 +180,7 @@ async fn prepare(
             method_key = MethodKeyStatement::Unread;
             record.to_bytes()
         }
-        (None, Holder::Password(_)) => return Err(Error::Internal),
+        (None, Holder::Password(_) | Holder::Cloud(_)) => return Err(Error::Internal),
     };
     if !bool::from(kept.ct_eq(&record_bytes)) {
         return Err(Error::PeerMisbehaved { what: "RECORD" });
@@ -177,14 +191,17 @@ async fn prepare(
 
     port.stage(Stage::ParsingShare, None).await?;
     let acks = acknowledge(port, device, &reshared, &opened, &stored)?;
+    let device_bound = matches!(&beside, Beside::Stanza(made) if made.set.is_device_bound());
+    let cloud = if let Beside::Cloud(made) = beside { made.map(|made| *made) } else { None };
     let commit = CommitBackup {
         envelope_digest: Hex(opened.digest),
         challenge: stored.challenge,
         acks,
         method_key,
-        device_bound: matches!(&beside, Beside::Stanza(made) if made.set.is_device_bound()),
+        device_bound,
+        cloud_account: cloud.as_ref().and_then(|made| made.account.clone()),
     };
-    Ok(Prepared { commit, cipher_text: envelope, witness })
+    Ok(Prepared { commit, cipher_text: envelope, witness, cloud })
 }
 
 /// One curve's finished reshare.
@@ -283,6 +300,7 @@ fn seal(port: &Port, key: &FileKey, header: &Header, reshared: &[Reshared]) -> R
 async fn beside(port: &Port, device: &Device, begun: &BackupBegun, holder: &Holder, record: &[u8]) -> Result<Beside> {
     match holder {
         Holder::Password(_) => Ok(Beside::Nothing),
+        Holder::Cloud(_) => Ok(Beside::Cloud(None)),
         Holder::Code(code) => {
             let place = opening::code_place(port, device.client, begun.backup_id);
             Ok(Beside::Record(recovery_code::seal_record(code, place, record, &mut port.entropy())))
@@ -330,6 +348,11 @@ async fn keep(
             let door = Door::new(port, &device.key, within, device.client, begun.backup_id)?;
             let token = door.register(password, record).await?;
             door.open_known(password, &token).await.map(Some)
+        }
+        (Holder::Cloud(at), Beside::Cloud(known)) => {
+            let cloud::Kept { record, made } = cloud::keep(port, device, begun, *at, record).await?;
+            *known = Some(Box::new(made));
+            Ok(Some(record))
         }
         (_, Beside::Stanza(made)) => {
             let kept = made.open_once(port, &device.key, device.client).await?;
@@ -393,9 +416,10 @@ async fn commit(
     device: &Device,
     begun: &BackupBegun,
     method: Method,
-    prepared: Prepared,
+    commit: CommitBackup,
+    cipher_text: Vec<u8>,
+    witness: KnownBackup,
 ) -> Result<Backup> {
-    let Prepared { commit, cipher_text, witness } = prepared;
     let path = path(route::BACKUP_COMMIT, &[&begun.backup_id.to_string()]);
     let receipt: BackupReceipt = Call::new(port, "POST", path).signed(&device.key).json(&commit)?.fetch().await?;
     let same = receipt.client_id == device.client
@@ -424,9 +448,12 @@ async fn commit(
 }
 
 /// Best effort: what the server does not hear of now expires there by itself.
-async fn discard(port: &Port, device: &Device, begun: &BackupBegun) {
+async fn discard(port: &Port, device: &Device, begun: &BackupBegun, holder: &Holder) {
     let _ = cancel(port, device, begun.backup_id).await;
     let _ = device::update(port, |device| device.underway = None).await;
+    if let Holder::Cloud(at) = holder {
+        cloud::discard(port, *at, begun.backup_id).await;
+    }
 }
 
 /// Cancels a pending backup.

@@ -14,6 +14,7 @@ use halfkey_envelope::{
 };
 
 use crate::{
+    cloud::{self, Cloud},
     eject::PrivateKeys,
     error::Result,
     port::Port,
@@ -44,6 +45,10 @@ pub enum BackupMethod {
     RecoveryCode,
     /// The user's passkeys, through [`crate::host::Passkeys`].
     Passkey(PasskeyBackup),
+    /// A file in the user's Google Drive, through [`crate::host::CloudTokenProvider`].
+    GoogleDrive,
+    /// An item in the user's iCloud Keychain, through [`crate::host::SyncedSecretStore`].
+    ICloud,
 }
 
 /// What a passkey backup is to be.
@@ -106,6 +111,8 @@ impl BackupMethod {
             Self::Password { .. } => Method::Password,
             Self::RecoveryCode => Method::RecoveryCode,
             Self::Passkey(_) => Method::Passkey,
+            Self::GoogleDrive => Method::GoogleDrive,
+            Self::ICloud => Method::ICloud,
         }
     }
 }
@@ -120,6 +127,10 @@ pub enum RecoveryMethod {
     RecoveryCode(CodeText),
     /// One of the backup's passkeys, through [`crate::host::Passkeys`].
     Passkey,
+    /// The user's Google Drive, through [`crate::host::CloudTokenProvider`].
+    GoogleDrive,
+    /// The user's iCloud Keychain, through [`crate::host::SyncedSecretStore`].
+    ICloud,
 }
 
 impl RecoveryMethod {
@@ -130,6 +141,8 @@ impl RecoveryMethod {
             Self::Password(_) => Method::Password,
             Self::RecoveryCode(_) => Method::RecoveryCode,
             Self::Passkey => Method::Passkey,
+            Self::GoogleDrive => Method::GoogleDrive,
+            Self::ICloud => Method::ICloud,
         }
     }
 }
@@ -432,6 +445,8 @@ pub enum Command {
     RevokeDevice(DeviceId),
     /// Remove a method's backup.
     RemoveBackupMethod(Method),
+    /// The user has confirmed that iCloud Keychain is on.
+    ConfirmICloudSync,
     /// Whether the client has a wallet, anywhere.
     DoesWalletExist,
     /// Whether this device has a share of it.
@@ -452,6 +467,25 @@ impl Command {
                 | Self::ResumeRecovery { method: RecoveryMethod::Passkey, .. }
                 | Self::Eject { method: RecoveryMethod::Passkey, .. }
         )
+    }
+
+    /// The host trait of the user's clouds that is needed.
+    pub(crate) const fn needs_cloud(&self) -> Option<Method> {
+        match self {
+            Self::Backup(BackupMethod::GoogleDrive)
+            | Self::RenewBackup(RecoveryMethod::GoogleDrive)
+            | Self::Verify(RecoveryMethod::GoogleDrive)
+            | Self::Recover { method: RecoveryMethod::GoogleDrive, .. }
+            | Self::ResumeRecovery { method: RecoveryMethod::GoogleDrive, .. }
+            | Self::Eject { method: RecoveryMethod::GoogleDrive, .. } => Some(Method::GoogleDrive),
+            Self::Backup(BackupMethod::ICloud)
+            | Self::RenewBackup(RecoveryMethod::ICloud)
+            | Self::Verify(RecoveryMethod::ICloud)
+            | Self::Recover { method: RecoveryMethod::ICloud, .. }
+            | Self::ResumeRecovery { method: RecoveryMethod::ICloud, .. }
+            | Self::Eject { method: RecoveryMethod::ICloud, .. } => Some(Method::ICloud),
+            _ => None,
+        }
     }
 
     /// Whether it changes the device's state: only one such runs at a time.
@@ -515,6 +549,10 @@ pub enum Outcome {
 /// Runs one command to its end.
 pub(crate) async fn run(port: Port, command: Command) -> Result<Outcome> {
     let port = &port;
+    if let Some(cloud) = command.needs_cloud().as_ref().and_then(Cloud::of) {
+        port.setting.platform.check(&cloud.method())?;
+        cloud::must_be_configured(port, cloud)?;
+    }
     Ok(match command {
         Command::CreateWallet => Outcome::Addresses(crate::create::create_wallet(port).await?),
         Command::Addresses => Outcome::Addresses(crate::status::addresses(port).await?),
@@ -558,6 +596,10 @@ pub(crate) async fn run(port: Port, command: Command) -> Result<Outcome> {
         }
         Command::RemoveBackupMethod(method) => {
             crate::devices::remove_backup_method(port, method).await?;
+            Outcome::Unit
+        }
+        Command::ConfirmICloudSync => {
+            crate::cloud::confirm_sync(port).await?;
             Outcome::Unit
         }
         Command::DoesWalletExist => Outcome::Flag(crate::status::does_wallet_exist(port).await?),

@@ -62,6 +62,7 @@ pub(crate) async fn create_wallet(port: &Port) -> Result<Addresses> {
         ahead: None,
         passkeys: Vec::new(),
         evidence: None,
+        clouds: Vec::new(),
     };
     device::save(port, BlobSlot::Pending, &stored).await?;
     let mut stored = device::load(port, BlobSlot::Pending).await?.ok_or(Error::Internal)?;

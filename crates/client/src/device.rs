@@ -15,6 +15,7 @@ use minicbor::{Decode, Encode, bytes::ByteArray};
 use zeroize::Zeroizing;
 
 use crate::{
+    cloud::CloudItem,
     error::{Error, Result, StorageReason},
     host::BlobSlot,
     keeper::Checked,
@@ -28,6 +29,9 @@ const VERSION: u8 = 1;
 const VERSION_HEAL: u8 = 2;
 /// The same for an eject: its one-time key is what the private keys come back with.
 const VERSION_EJECT: u8 = 3;
+
+/// The version of contents with records in clouds.
+const VERSION_CLOUD: u8 = 4;
 
 /// One curve's signing share of this device.
 pub(crate) struct Share {
@@ -144,6 +148,8 @@ pub(crate) struct Device {
     pub(crate) passkeys: Vec<PasskeySet>,
     /// That the pinned keeper has shown what it is.
     pub(crate) evidence: Option<Checked>,
+    /// Records in the user's clouds that this device made.
+    pub(crate) clouds: Vec<CloudItem>,
 }
 
 impl Device {
@@ -159,6 +165,7 @@ impl Device {
             ahead: None,
             passkeys: Vec::new(),
             evidence: None,
+            clouds: Vec::new(),
         }
     }
 
@@ -201,6 +208,7 @@ impl Device {
             ahead: None,
             passkeys: self.passkeys.clone(),
             evidence: self.evidence.clone(),
+            clouds: self.clouds.clone(),
         };
         new.into_iter().for_each(|share| copy.put(share));
         copy
@@ -221,6 +229,7 @@ impl Device {
 
     const fn version(&self) -> u8 {
         match self.underway {
+            _ if !self.clouds.is_empty() => VERSION_CLOUD,
             Some(Underway::Heal(_)) => VERSION_HEAL,
             Some(Underway::Eject(..)) => VERSION_EJECT,
             _ => VERSION,
@@ -250,12 +259,13 @@ impl Device {
             ahead: self.ahead.clone(),
             passkeys: (!self.passkeys.is_empty()).then(|| self.passkeys.clone()),
             evidence: self.evidence.clone(),
+            clouds: (!self.clouds.is_empty()).then(|| self.clouds.clone()),
         })
     }
 
     fn from_bytes(bytes: &[u8], deployment: DeploymentId) -> core::result::Result<Self, StorageReason> {
         let probe: Probe = minicbor::decode(bytes).map_err(|_| StorageReason::Damaged)?;
-        if !matches!(probe.version, VERSION | VERSION_HEAL | VERSION_EJECT) {
+        if !matches!(probe.version, VERSION | VERSION_HEAL | VERSION_EJECT | VERSION_CLOUD) {
             return Err(StorageReason::NewerVersion);
         }
         let wire: Wire<'_> = cbor::from_slice(bytes).map_err(|_| StorageReason::Damaged)?;
@@ -287,6 +297,7 @@ impl Device {
             ahead: wire.ahead,
             passkeys: wire.passkeys.unwrap_or_default(),
             evidence: wire.evidence,
+            clouds: wire.clouds.unwrap_or_default(),
         };
         if wire.version == device.version() { Ok(device) } else { Err(StorageReason::Damaged) }
     }
@@ -335,6 +346,8 @@ struct Wire<'a> {
     passkeys: Option<Vec<PasskeySet>>,
     #[n(11)]
     evidence: Option<Checked>,
+    #[n(12)]
+    clouds: Option<Vec<CloudItem>>,
 }
 
 #[derive(Encode, Decode)]
@@ -634,6 +647,7 @@ mod tests {
             ahead: None,
             passkeys: Vec::new(),
             evidence: None,
+            clouds: Vec::new(),
         }
     }
 
@@ -717,6 +731,29 @@ mod tests {
     }
 
     #[test]
+    fn records_in_clouds_open_for_ever() {
+        let device = from_blob(&golden("device-v4.bin"), &key(), BlobSlot::Current, DEPLOYMENT).unwrap();
+        assert_is_sample(&device);
+        assert_eq!(device.clouds, [CloudItem::sample()]);
+        assert_eq!(with_cloud().to_bytes(DEPLOYMENT)[2], VERSION_CLOUD);
+        assert_eq!(device.to_bytes(DEPLOYMENT), with_cloud().to_bytes(DEPLOYMENT));
+    }
+
+    fn with_cloud() -> Device {
+        Device { clouds: vec![CloudItem::sample()], ..sample() }
+    }
+
+    /// Run by hand, once for each new version of the format.
+    #[test]
+    #[ignore = "writes a golden file, checks nothing"]
+    fn write_golden_device() {
+        let folder = std::path::PathBuf::from(std::env::var("GOLDEN_TO").unwrap());
+        let mut entropy = DangerSeededEntropy::new(8);
+        let blob = to_blob(&with_cloud(), &key(), BlobSlot::Current, DEPLOYMENT, &mut entropy);
+        std::fs::write(folder.join("device-v4.bin"), blob).unwrap();
+    }
+
+    #[test]
     fn every_kind_of_work_that_is_under_way_comes_back() {
         let recovery = RecoveryId::from_bytes([9; 16]);
         for underway in [
@@ -784,7 +821,13 @@ mod tests {
         assert_eq!(contents[2], VERSION, "the version is the first value");
         contents[2] = VERSION_HEAL;
         assert_eq!(Device::from_bytes(&contents, DEPLOYMENT).err(), Some(StorageReason::Damaged), "no healing in it");
-        contents[2] = VERSION_EJECT + 1;
+        contents[2] = VERSION_CLOUD;
+        assert_eq!(
+            Device::from_bytes(&contents, DEPLOYMENT).err(),
+            Some(StorageReason::Damaged),
+            "no record in a cloud"
+        );
+        contents[2] = VERSION_CLOUD + 1;
         assert_eq!(Device::from_bytes(&contents, DEPLOYMENT).err(), Some(StorageReason::NewerVersion));
     }
 }

@@ -27,11 +27,11 @@ use crate::{
     deployment::Deployment,
     error::{Error, Result},
     host::{
-        BlobStore, Clock, Dismissed, FixedToken, PasskeyError, Passkeys, Prompt, SecretStore, SessionProvider,
-        Transport,
+        BlobStore, Clock, CloudTokenError, CloudTokenProvider, Dismissed, FixedToken, PasskeyError, Passkeys, Prompt,
+        SecretStore, SessionProvider, SyncedError, SyncedSecretStore, Timer, Transport,
     },
     machine::Machine,
-    platform::{PasskeyConfig, PlatformEnv},
+    platform::{GoogleConfig, ICloudConfig, PasskeyConfig, PlatformEnv},
     progress::Progress,
     setting::Setting,
     step::{Answer, Ask, Event, Step},
@@ -72,6 +72,9 @@ struct Host {
     clock: Arc<dyn Clock>,
     prompt: Option<Arc<dyn Prompt>>,
     passkeys: Option<Arc<dyn Passkeys>>,
+    cloud_tokens: Option<Arc<dyn CloudTokenProvider>>,
+    synced_secrets: Option<Arc<dyn SyncedSecretStore>>,
+    timer: Option<Arc<dyn Timer>>,
     on_progress: Option<OnProgress>,
     /// Keeps a read and the write that depends on it together.
     held: AsyncMutex<()>,
@@ -98,6 +101,9 @@ pub struct Builder {
     clock: Option<Arc<dyn Clock>>,
     prompt: Option<Arc<dyn Prompt>>,
     passkeys: Option<Arc<dyn Passkeys>>,
+    cloud_tokens: Option<Arc<dyn CloudTokenProvider>>,
+    synced_secrets: Option<Arc<dyn SyncedSecretStore>>,
+    timer: Option<Arc<dyn Timer>>,
     #[cfg(feature = "danger-insecure-evidence")]
     insecure_evidence: bool,
     entropy: Option<Box<dyn Entropy>>,
@@ -149,6 +155,29 @@ impl Builder {
     #[must_use]
     pub fn passkeys(mut self, passkeys: Arc<dyn Passkeys>) -> Self {
         self.passkeys = Some(passkeys);
+        self
+    }
+
+    /// Gives access tokens of the user's Google account. Needed for Google Drive, with
+    /// [`Halfkey::configure_google_storage`].
+    #[must_use]
+    pub fn cloud_tokens(mut self, provider: Arc<dyn CloudTokenProvider>) -> Self {
+        self.cloud_tokens = Some(provider);
+        self
+    }
+
+    /// The store of items that iCloud Keychain synchronises. Needed for iCloud, with
+    /// [`Halfkey::configure_icloud_storage`].
+    #[must_use]
+    pub fn synced_secrets(mut self, store: Arc<dyn SyncedSecretStore>) -> Self {
+        self.synced_secrets = Some(store);
+        self
+    }
+
+    /// Lets time pass between tries of a call to a cloud. Without it such a call is tried once.
+    #[must_use]
+    pub fn timer(mut self, timer: Arc<dyn Timer>) -> Self {
+        self.timer = Some(timer);
         self
     }
 
@@ -229,6 +258,9 @@ impl Builder {
             clock: needed(self.clock, "Clock")?,
             prompt: self.prompt,
             passkeys: self.passkeys,
+            cloud_tokens: self.cloud_tokens,
+            synced_secrets: self.synced_secrets,
+            timer: self.timer,
             on_progress: self.on_progress,
             held: AsyncMutex::new(()),
             busy: AtomicBool::new(false),
@@ -281,6 +313,37 @@ impl Host {
                 Some(passkeys) => passkeys.get(request).await,
                 None => Err(PasskeyError::NotAvailable),
             }),
+            Ask::CloudToken(wanted) => Answer::CloudToken(match &self.cloud_tokens {
+                Some(provider) => provider.token(&wanted).await,
+                None => Err(CloudTokenError::NeedsReauth),
+            }),
+            Ask::CloudTokenInvalidated => {
+                self.cloud_tokens.iter().for_each(|provider| provider.invalidated());
+                Answer::Continue
+            }
+            Ask::SyncedPut { name, value } => Answer::Synced(match &self.synced_secrets {
+                Some(store) => store.put(&name, &value).await,
+                None => Err(SyncedError::Unavailable),
+            }),
+            Ask::SyncedGet(name) => Answer::SyncedItems(match &self.synced_secrets {
+                Some(store) => store.get(&name).await,
+                None => Err(SyncedError::Unavailable),
+            }),
+            Ask::SyncedDelete(name) => Answer::Synced(match &self.synced_secrets {
+                Some(store) => store.delete(&name).await,
+                None => Err(SyncedError::Unavailable),
+            }),
+            Ask::SyncedList(prefix) => Answer::SyncedNames(match &self.synced_secrets {
+                Some(store) => store.list(&prefix).await,
+                None => Err(SyncedError::Unavailable),
+            }),
+            Ask::Wait(ms) => Answer::Waited(match &self.timer {
+                Some(timer) => {
+                    timer.wait(ms).await;
+                    true
+                }
+                None => false,
+            }),
             Ask::HoldStore => {
                 *held = Some(self.held.lock().await);
                 Answer::Continue
@@ -322,6 +385,9 @@ impl Halfkey {
             clock: None,
             prompt: None,
             passkeys: None,
+            cloud_tokens: None,
+            synced_secrets: None,
+            timer: None,
             #[cfg(feature = "danger-insecure-evidence")]
             insecure_evidence: false,
             entropy: None,
@@ -345,6 +411,17 @@ impl Halfkey {
         if command.needs_passkeys() && self.host.passkeys.is_none() {
             return Err(Error::HostIncomplete { what: "Passkeys" });
         }
+        match command.needs_cloud() {
+            // What the platform cannot do at all is said first.
+            Some(method) if !self.setting.platform.supports(&method) => {}
+            Some(Method::GoogleDrive) if self.host.cloud_tokens.is_none() => {
+                return Err(Error::HostIncomplete { what: "CloudTokenProvider" });
+            }
+            Some(Method::ICloud) if self.host.synced_secrets.is_none() => {
+                return Err(Error::HostIncomplete { what: "SyncedSecretStore" });
+            }
+            _ => {}
+        }
         let _turn = self.host.turn(&command)?;
         let mut held = None;
         let (mut machine, mut step) = Machine::start(&self.setting, command);
@@ -367,6 +444,28 @@ impl Halfkey {
     /// are impossible.
     pub fn configure_passkey_storage(&self, config: PasskeyConfig) -> Result<()> {
         self.setting.configure_passkey_storage(config)
+    }
+
+    /// Says who this app is at Google. Needed, with a [`CloudTokenProvider`], before any call that uses Google Drive.
+    ///
+    /// # Errors
+    /// [`Error::HostIncomplete`] if a field is empty.
+    pub fn configure_google_storage(&self, config: GoogleConfig) -> Result<()> {
+        self.setting.configure_google_storage(config)
+    }
+
+    /// Says what holds for iCloud Keychain. Needed, with a [`SyncedSecretStore`], before any call that uses it.
+    pub fn configure_icloud_storage(&self, config: ICloudConfig) {
+        self.setting.configure_icloud_storage(config);
+    }
+
+    /// Records the user's word that iCloud Keychain is on: the active iCloud backup counts from now on, although no other
+    /// device has read it yet.
+    ///
+    /// # Errors
+    /// [`Error::NotBackedUp`] if there is no backup by iCloud.
+    pub async fn confirm_icloud_sync(&self) -> Result<()> {
+        self.run(Command::ConfirmICloudSync).await.map(|_| ())
     }
 
     /// The passkeys of the client's passkey backup, as this device knows them.

@@ -206,6 +206,39 @@ pub enum Error {
         /// Why: a stable word.
         code: &'static str,
     },
+    /// The user's consent to the use of the cloud has ended. Says nothing of whether a backup is there.
+    #[error("the user has to sign in to the cloud again")]
+    NeedsReauth,
+    /// The backup lies in another account of the user's than the one that is signed in.
+    #[error("the backup lies in another account: {hint}")]
+    AccountMismatch {
+        /// A masked label of the right one, as the device that made the backup stated it. Only to be shown.
+        hint: String,
+    },
+    /// The user's cloud is full. Nothing was changed; the older backup still opens.
+    #[error("the user's cloud is full")]
+    QuotaExceeded,
+    /// The cloud, or the keychain, does not answer. Says nothing of whether a backup is there.
+    #[error("the cloud cannot be reached")]
+    CloudUnreachable,
+    /// The user's cloud was read to its end and has no record of this backup: deleted there, or not yet synchronised.
+    #[error("the cloud has no record of this backup")]
+    CloudRecordNotFound,
+    /// What lies in the user's cloud under this backup's name is not what was put there.
+    #[error("the record in the cloud is damaged")]
+    CloudRecordDamaged,
+    /// The keychain is locked.
+    #[error("the keychain is locked")]
+    CloudLocked,
+    /// The app was built without the entitlement to use the keychain.
+    #[error("the app may not use the keychain")]
+    CloudNotEntitled,
+    /// The cloud does not do what was asked.
+    #[error("the cloud refused: {code}")]
+    CloudRefused {
+        /// Why: a stable word.
+        code: &'static str,
+    },
     /// The payload cannot be decoded, or this deployment does not sign such things.
     #[error("the payload cannot be signed")]
     InvalidPayload,
@@ -321,6 +354,15 @@ impl Error {
             Self::NoKeeper => "NO_KEEPER",
             Self::EvidenceRefused { .. } => "EVIDENCE_REFUSED",
             Self::KeeperRefused { .. } => "KEEPER_REFUSED",
+            Self::NeedsReauth => "NEEDS_REAUTH",
+            Self::AccountMismatch { .. } => "ACCOUNT_MISMATCH",
+            Self::QuotaExceeded => "QUOTA_EXCEEDED",
+            Self::CloudUnreachable => "CLOUD_UNREACHABLE",
+            Self::CloudRecordNotFound => "CLOUD_RECORD_NOT_FOUND",
+            Self::CloudRecordDamaged => "CLOUD_RECORD_DAMAGED",
+            Self::CloudLocked => "CLOUD_LOCKED",
+            Self::CloudNotEntitled => "CLOUD_NOT_ENTITLED",
+            Self::CloudRefused { .. } => "CLOUD_REFUSED",
             Self::InvalidPayload => "INVALID_PAYLOAD",
             Self::HostIncomplete { .. } => "HOST_INCOMPLETE",
             Self::Host(_) => "HOST_ERROR",
@@ -405,6 +447,18 @@ impl Error {
             Self::KeeperRefused { .. } => {
                 "Try again; if it persists, use another method and tell the operator what the code says."
             }
+            Self::NeedsReauth => "Ask the user to sign in to the cloud again, then call again.",
+            Self::AccountMismatch { .. } => "Ask the user to sign in with the account whose masked name is given.",
+            Self::QuotaExceeded => "Ask the user to free space in the cloud, or use another method.",
+            Self::CloudUnreachable => "Check the connection and call again; nothing is known of the backup itself.",
+            Self::CloudRecordNotFound => {
+                "Check which account is signed in, and give synchronisation some time; if the record was deleted, use \
+                 another method."
+            }
+            Self::CloudRecordDamaged => "Use another method, or back up again from a device that still signs.",
+            Self::CloudLocked => "Ask the user to unlock the device, then call again.",
+            Self::CloudNotEntitled => "Build the app with the keychain entitlement and its access group.",
+            Self::CloudRefused { .. } => "Check the app's project at the cloud; see what the code says.",
             Self::InvalidPayload => "Check the transaction or message that was given.",
             Self::HostIncomplete { .. } => "Give the SDK builder what is named.",
             Self::Host(_) => "Answer the open question of the step machine.",

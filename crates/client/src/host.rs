@@ -2,11 +2,16 @@
 //!
 //! All are held as `Arc<dyn …>` and answer through boxed futures that are `Send`; nothing here names a runtime.
 
+mod clouds;
 mod passkeys;
 
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
+pub use self::clouds::{
+    CloudToken, CloudTokenError, CloudTokenProvider, CloudTokenRequest, DRIVE_SCOPE, SyncedError, SyncedSecretStore,
+    Timer,
+};
 pub use self::passkeys::{
     CredentialRef, PasskeyCreate, PasskeyCreated, PasskeyError, PasskeyGet, PasskeyGot, Passkeys, PrfOutput,
 };

@@ -8,6 +8,7 @@
 mod backup;
 mod call;
 mod ceremony;
+mod cloud;
 pub mod command;
 mod create;
 mod deployment;
@@ -56,7 +57,7 @@ pub use host::{
     BlobSlot, BlobStore, Clock, Prompt, Request, Response, SecretStore, SessionProvider, StoreError, Transport,
     TransportError,
 };
-pub use platform::{PasskeyConfig, Platform, PlatformEnv};
+pub use platform::{GoogleConfig, ICloudConfig, PasskeyConfig, Platform, PlatformEnv};
 pub use progress::{Progress, Stage};
 pub use secret::{CodeText, Password};
 pub use setting::Setting;

@@ -1,9 +1,9 @@
 //! Stores in memory, with scripted faults: for tests, and for apps that try things out. They keep nothing.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use zeroize::Zeroizing;
 
 use crate::{
-    host::{BlobSlot, BlobStore, Clock, SecretStore, StoreError},
+    host::{BlobSlot, BlobStore, Clock, SecretStore, StoreError, SyncedError, SyncedSecretStore, Timer},
     machine::lock,
 };
 
@@ -181,5 +181,146 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now_ms(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A [`Timer`] that lets no time pass, and notes what it was asked for.
+#[derive(Default)]
+pub struct NotingTimer(Mutex<Vec<u64>>);
+
+impl NotingTimer {
+    /// The waits that were asked for since the last call, in milliseconds.
+    pub fn take(&self) -> Vec<u64> {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}
+
+#[async_trait]
+impl Timer for NotingTimer {
+    async fn wait(&self, ms: u64) {
+        lock(&self.0).push(ms);
+    }
+}
+
+/// One device's view of a user's synchronised items, in memory. Other devices of the user are made with
+/// [`Self::another_device`]; what one adds the others see at once, unless synchronisation is held back.
+pub struct MemorySyncedStore {
+    account: Arc<Mutex<SyncedAccount>>,
+    device: u64,
+    faults: Mutex<VecDeque<Option<SyncedError>>>,
+}
+
+#[derive(Default)]
+struct SyncedAccount {
+    items: Vec<SyncedItem>,
+    devices: u64,
+    held_back: bool,
+}
+
+struct SyncedItem {
+    name: String,
+    value: Vec<u8>,
+    /// `None`: on every device.
+    only_on: Option<u64>,
+}
+
+impl Default for MemorySyncedStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemorySyncedStore {
+    /// The first device of a user who has no items yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { account: Arc::default(), device: 0, faults: Mutex::default() }
+    }
+
+    /// Another device of the same user.
+    #[must_use]
+    pub fn another_device(&self) -> Self {
+        let mut account = lock(&self.account);
+        account.devices += 1;
+        Self { account: Arc::clone(&self.account), device: account.devices, faults: Mutex::default() }
+    }
+
+    /// What the next calls on this device do: `None` lets one work.
+    pub fn script(&self, faults: impl IntoIterator<Item = Option<SyncedError>>) {
+        lock(&self.faults).extend(faults);
+    }
+
+    /// Whether new items stay on the device that adds them: synchronisation is off, or slow.
+    pub fn hold_back(&self, held_back: bool) {
+        lock(&self.account).held_back = held_back;
+    }
+
+    /// What was held back reaches every device.
+    pub fn synchronise(&self) {
+        lock(&self.account).items.iter_mut().for_each(|item| item.only_on = None);
+    }
+
+    /// Another device of the user deletes everything.
+    pub fn delete_everywhere(&self) {
+        lock(&self.account).items.clear();
+    }
+
+    /// Adds an item past every rule: beside one of the same name, if there is one.
+    pub fn plant(&self, name: &str, value: &[u8]) {
+        let item = SyncedItem { name: name.to_owned(), value: value.to_vec(), only_on: None };
+        lock(&self.account).items.insert(0, item);
+    }
+
+    /// Names and values of all items, on whatever device.
+    #[must_use]
+    pub fn items(&self) -> Vec<(String, Vec<u8>)> {
+        lock(&self.account).items.iter().map(|item| (item.name.clone(), item.value.clone())).collect()
+    }
+
+    /// Changes every value.
+    pub fn damage(&self, change: impl Fn(&mut Vec<u8>)) {
+        lock(&self.account).items.iter_mut().for_each(|item| change(&mut item.value));
+    }
+
+    fn obey<T>(&self, call: impl FnOnce(&mut SyncedAccount) -> T) -> Result<T, SyncedError> {
+        match lock(&self.faults).pop_front().flatten() {
+            Some(error) => Err(error),
+            None => Ok(call(&mut lock(&self.account))),
+        }
+    }
+
+    fn sees(&self, item: &SyncedItem) -> bool {
+        item.only_on.is_none_or(|device| device == self.device)
+    }
+}
+
+#[async_trait]
+impl SyncedSecretStore for MemorySyncedStore {
+    async fn put(&self, name: &str, value: &[u8]) -> Result<(), SyncedError> {
+        self.obey(|account| {
+            let there = account.items.iter().any(|item| item.name == name && item.value == value && self.sees(item));
+            if !there {
+                let only_on = account.held_back.then_some(self.device);
+                account.items.push(SyncedItem { name: name.to_owned(), value: value.to_vec(), only_on });
+            }
+        })
+    }
+
+    async fn get(&self, name: &str) -> Result<Vec<Vec<u8>>, SyncedError> {
+        self.obey(|account| {
+            let found = account.items.iter().filter(|item| item.name == name && self.sees(item));
+            found.map(|item| item.value.clone()).collect()
+        })
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), SyncedError> {
+        self.obey(|account| account.items.retain(|item| item.name != name))
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, SyncedError> {
+        self.obey(|account| {
+            let found = account.items.iter().filter(|item| item.name.starts_with(prefix) && self.sees(item));
+            found.map(|item| item.name.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+        })
     }
 }

@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     ceremony::peer,
+    cloud::{self, Cloud},
     command::RecoveryMethod,
     device::{Device, KnownBackup},
     door::Door,
@@ -37,6 +38,7 @@ pub(crate) enum Holder {
     Password(text::Password),
     Code(RecoveryCode),
     Passkey(Box<passkey::Plan>),
+    Cloud(Cloud),
 }
 
 impl Holder {
@@ -45,6 +47,7 @@ impl Holder {
             Self::Password(_) => Method::Password,
             Self::Code(_) => Method::RecoveryCode,
             Self::Passkey(_) => Method::Passkey,
+            Self::Cloud(cloud) => cloud.method(),
         }
     }
 }
@@ -97,9 +100,25 @@ pub(crate) async fn record(
             let (record, set, plan) = opened.into_plan(port)?;
             (record, Holder::Passkey(Box::new(plan)), Some(set))
         }
+        RecoveryMethod::GoogleDrive => of_cloud(port, key, within, client, cipher_text, Cloud::GoogleDrive).await?,
+        RecoveryMethod::ICloud => of_cloud(port, key, within, client, cipher_text, Cloud::ICloud).await?,
     };
     let record = parse_record(port, client, backup, &holder.method(), &bytes)?;
     Ok(FromMethod { record, holder, passkeys })
+}
+
+type Gave = (Zeroizing<Vec<u8>>, Holder, Option<PasskeySet>);
+
+async fn of_cloud(
+    port: &Port,
+    key: &DeviceKey,
+    within: DoorContext,
+    client: ClientId,
+    cipher_text: &CipherText,
+    cloud: Cloud,
+) -> Result<Gave> {
+    let record = cloud::open(port, key, within, client, cipher_text, cloud).await?;
+    Ok((record, Holder::Cloud(cloud), None))
 }
 
 pub(crate) fn parse_code(typed: &CodeText) -> Result<RecoveryCode> {

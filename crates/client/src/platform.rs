@@ -79,6 +79,47 @@ impl PasskeyConfig {
     }
 }
 
+/// The app at Google (METHODS.md D).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoogleConfig {
+    /// The OAuth client id of this app on this platform. All of one app's belong to one cloud project: the hidden folder
+    /// is the project's.
+    pub client_id: String,
+    /// The app's name, as it is shown to the user.
+    pub application_name: String,
+    api_base: String,
+}
+
+impl GoogleConfig {
+    /// An OAuth client id and the app's name.
+    #[must_use]
+    pub fn new(client_id: impl Into<String>, application_name: impl Into<String>) -> Self {
+        let api_base = "https://www.googleapis.com".to_owned();
+        Self { client_id: client_id.into(), application_name: application_name.into(), api_base }
+    }
+
+    /// Another address than Google's, without a slash at the end: whoever answers there gets the user's access token.
+    /// For tests.
+    #[must_use]
+    pub fn danger_api_base(mut self, api_base: impl Into<String>) -> Self {
+        self.api_base = api_base.into();
+        self
+    }
+
+    pub(crate) fn api_base(&self) -> &str {
+        &self.api_base
+    }
+}
+
+/// The app at iCloud Keychain (METHODS.md E). Access group and service are the matter of the app's
+/// [`crate::host::SyncedSecretStore`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ICloudConfig {
+    /// The user has confirmed to the app that iCloud Keychain is on. No system tells an app; each backup that is made
+    /// then is recorded as confirmed by the user, and counts before another device has read it.
+    pub user_confirmed_sync: bool,
+}
+
 /// What the host tells about where it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlatformEnv {
@@ -131,7 +172,7 @@ impl PlatformEnv {
 
     /// The built-in methods that work here and that this version of the SDK can do.
     fn alternatives(&self) -> Vec<Method> {
-        let done = [Method::Password, Method::Passkey, Method::RecoveryCode];
+        let done = [Method::Password, Method::Passkey, Method::GoogleDrive, Method::ICloud, Method::RecoveryCode];
         done.into_iter().filter(|method| self.supports(method)).collect()
     }
 }
@@ -172,7 +213,7 @@ mod tests {
     fn the_host_knows_better_and_a_refusal_names_alternatives() {
         let mut env = PlatformEnv::new(Platform::Linux, 6);
         let refused = env.check(&Method::ICloud);
-        let alternatives = vec![Method::Password, Method::RecoveryCode];
+        let alternatives = vec![Method::Password, Method::GoogleDrive, Method::RecoveryCode];
         let expected = Error::UnsupportedPlatform { method: Method::ICloud, platform: Platform::Linux, alternatives };
         assert_eq!(refused, Err(expected));
         env.overrides.push((Method::ICloud, true));

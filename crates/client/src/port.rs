@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use crate::{
     error::{Error, Result, StorageReason},
     host::{
-        BlobSlot, Dismissed, MAX_BLOB, MAX_RESPONSE, PasskeyCreate, PasskeyCreated, PasskeyError, PasskeyGet,
-        PasskeyGot, Request, Response, TransportError,
+        BlobSlot, CloudToken, CloudTokenError, CloudTokenRequest, Dismissed, MAX_BLOB, MAX_RESPONSE, PasskeyCreate,
+        PasskeyCreated, PasskeyError, PasskeyGet, PasskeyGot, Request, Response, SyncedError, TransportError,
     },
     machine::{Asking, Exchange, lock},
     progress::{Progress, Stage},
@@ -126,6 +126,39 @@ impl Port {
         Ok(expect!(self.ask(Ask::PasskeyGet(request)), PasskeyGot))
     }
 
+    pub(crate) async fn cloud_token(&self, wanted: CloudTokenRequest) -> Result<CloudToken> {
+        expect!(self.ask(Ask::CloudToken(wanted)), CloudToken).map_err(|error| match error {
+            CloudTokenError::NeedsReauth => Error::NeedsReauth,
+            CloudTokenError::Cancelled => Error::Cancelled,
+            CloudTokenError::Unreachable => Error::CloudUnreachable,
+        })
+    }
+
+    pub(crate) async fn cloud_token_invalidated(&self) -> Result<()> {
+        self.go_on(Ask::CloudTokenInvalidated).await
+    }
+
+    pub(crate) async fn synced_put(&self, name: &str, value: Vec<u8>) -> Result<()> {
+        expect!(self.ask(Ask::SyncedPut { name: name.to_owned(), value }), Synced).map_err(synced)
+    }
+
+    pub(crate) async fn synced_get(&self, name: &str) -> Result<Vec<Vec<u8>>> {
+        expect!(self.ask(Ask::SyncedGet(name.to_owned())), SyncedItems).map_err(synced)
+    }
+
+    pub(crate) async fn synced_delete(&self, name: &str) -> Result<()> {
+        expect!(self.ask(Ask::SyncedDelete(name.to_owned())), Synced).map_err(synced)
+    }
+
+    pub(crate) async fn synced_list(&self, prefix: &str) -> Result<Vec<String>> {
+        expect!(self.ask(Ask::SyncedList(prefix.to_owned())), SyncedNames).map_err(synced)
+    }
+
+    /// Whether the time has passed; a host may be unable to wait.
+    pub(crate) async fn wait(&self, ms: u64) -> Result<bool> {
+        Ok(expect!(self.ask(Ask::Wait(ms)), Waited))
+    }
+
     /// Says that a call of `total` parts begins.
     pub(crate) fn begin(&self, total: u32) {
         *lock(&self.progress) = (0, total);
@@ -153,6 +186,14 @@ impl Port {
     async fn go_on(&self, ask: Ask) -> Result<()> {
         let Answer::Continue = self.ask(ask).await else { return Err(Error::Internal) };
         Ok(())
+    }
+}
+
+const fn synced(error: SyncedError) -> Error {
+    match error {
+        SyncedError::Locked => Error::CloudLocked,
+        SyncedError::MissingEntitlement => Error::CloudNotEntitled,
+        SyncedError::Unavailable => Error::CloudUnreachable,
     }
 }
 

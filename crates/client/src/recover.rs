@@ -146,6 +146,7 @@ async fn begin(
         device.backups = current.backups;
         device.passkeys = current.passkeys;
         device.evidence = current.evidence;
+        device.clouds = current.clouds;
     }
     device::replace_lost_key(port).await?;
     device::save(port, BlobSlot::Pending, &device).await?;

@@ -9,7 +9,7 @@ use crate::{
     deployment::Deployment,
     error::{Error, Result},
     machine::lock,
-    platform::{PasskeyConfig, PlatformEnv},
+    platform::{GoogleConfig, ICloudConfig, PasskeyConfig, PlatformEnv},
 };
 
 /// The deployment that is trusted, the platform, and the source of randomness.
@@ -22,6 +22,8 @@ pub struct Setting {
     pub(crate) password_policy: Policy,
     pub(crate) entropy: Mutex<Box<dyn Entropy>>,
     passkeys: Mutex<Option<PasskeyConfig>>,
+    google: Mutex<Option<GoogleConfig>>,
+    icloud: Mutex<Option<ICloudConfig>>,
     insecure_evidence: bool,
 }
 
@@ -39,6 +41,8 @@ impl Setting {
             password_policy,
             entropy: Mutex::new(entropy),
             passkeys: Mutex::new(None),
+            google: Mutex::new(None),
+            icloud: Mutex::new(None),
             insecure_evidence: false,
         }
     }
@@ -55,6 +59,31 @@ impl Setting {
         }
         *lock(&self.passkeys) = Some(config);
         Ok(())
+    }
+
+    /// The app at Google. Needed for the method GDRIVE.
+    ///
+    /// # Errors
+    /// [`Error::HostIncomplete`] if a field is empty.
+    pub fn configure_google_storage(&self, config: GoogleConfig) -> Result<()> {
+        if config.client_id.is_empty() || config.application_name.is_empty() || config.api_base().is_empty() {
+            return Err(Error::HostIncomplete { what: "GoogleConfig" });
+        }
+        *lock(&self.google) = Some(config);
+        Ok(())
+    }
+
+    /// The app at iCloud Keychain. Needed for the method ICLOUD.
+    pub fn configure_icloud_storage(&self, config: ICloudConfig) {
+        *lock(&self.icloud) = Some(config);
+    }
+
+    pub(crate) fn google_config(&self) -> Option<GoogleConfig> {
+        lock(&self.google).clone()
+    }
+
+    pub(crate) fn icloud_config(&self) -> Option<ICloudConfig> {
+        *lock(&self.icloud)
     }
 
     /// Accepts a keeper that proves nothing about itself: whoever runs it reads every backup made with it. For demos.

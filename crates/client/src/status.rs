@@ -49,6 +49,8 @@ pub(crate) async fn recovery_methods(port: &Port) -> Result<Vec<Method>> {
     let works = |method: &Method| match method {
         Method::Password | Method::RecoveryCode => true,
         Method::Passkey => port.setting.passkey_config().is_some(),
+        Method::GoogleDrive => port.setting.google_config().is_some(),
+        Method::ICloud => port.setting.icloud_config().is_some(),
         _ => false,
     };
     Ok(methods.filter(|method| works(method) && port.setting.platform.supports(method)).collect())

@@ -6,8 +6,8 @@ use crate::{
     command::Outcome,
     error::Error,
     host::{
-        BlobSlot, Dismissed, PasskeyCreate, PasskeyCreated, PasskeyError, PasskeyGet, PasskeyGot, Request, Response,
-        SignedOut, StoreError, TransportError,
+        BlobSlot, CloudToken, CloudTokenError, CloudTokenRequest, Dismissed, PasskeyCreate, PasskeyCreated,
+        PasskeyError, PasskeyGet, PasskeyGot, Request, Response, SignedOut, StoreError, SyncedError, TransportError,
     },
     progress::Progress,
 };
@@ -64,6 +64,25 @@ pub enum Ask {
     PasskeyCreate(PasskeyCreate),
     /// Use a passkey.
     PasskeyGet(PasskeyGet),
+    /// An access token of the user's cloud account.
+    CloudToken(CloudTokenRequest),
+    /// The cloud refused the last access token: forget it.
+    CloudTokenInvalidated,
+    /// Add an item to the store of synchronised ones.
+    SyncedPut {
+        /// The item's name.
+        name: String,
+        /// Its value.
+        value: Vec<u8>,
+    },
+    /// The items of this name.
+    SyncedGet(String),
+    /// Delete the items of this name.
+    SyncedDelete(String),
+    /// The names of items that begin so.
+    SyncedList(String),
+    /// Let so many milliseconds pass.
+    Wait(u64),
     /// Tell the user how far it is.
     Progress(Progress),
 }
@@ -82,6 +101,12 @@ impl Ask {
             Self::ConfirmRecoveryCode { .. } => AnswerKind::Typed,
             Self::PasskeyCreate(_) => AnswerKind::PasskeyCreated,
             Self::PasskeyGet(_) => AnswerKind::PasskeyGot,
+            Self::CloudToken(_) => AnswerKind::CloudToken,
+            Self::SyncedPut { .. } | Self::SyncedDelete(_) => AnswerKind::Synced,
+            Self::SyncedGet(_) => AnswerKind::SyncedItems,
+            Self::SyncedList(_) => AnswerKind::SyncedNames,
+            Self::Wait(_) => AnswerKind::Waited,
+            Self::CloudTokenInvalidated => AnswerKind::Continue,
             Self::TokenInvalidated | Self::HoldStore | Self::ReleaseStore | Self::Progress(_) => AnswerKind::Continue,
         }
     }
@@ -105,6 +130,13 @@ impl core::fmt::Debug for Ask {
             Self::ConfirmRecoveryCode { again, .. } => write!(f, "ConfirmRecoveryCode(again: {again})"),
             Self::PasskeyCreate(request) => write!(f, "PasskeyCreate({})", request.rp_id),
             Self::PasskeyGet(request) => write!(f, "PasskeyGet({}, {} allowed)", request.rp_id, request.allow.len()),
+            Self::CloudToken(_) => f.write_str("CloudToken"),
+            Self::CloudTokenInvalidated => f.write_str("CloudTokenInvalidated"),
+            Self::SyncedPut { name, value } => write!(f, "SyncedPut({name}, {} bytes)", value.len()),
+            Self::SyncedGet(name) => write!(f, "SyncedGet({name})"),
+            Self::SyncedDelete(name) => write!(f, "SyncedDelete({name})"),
+            Self::SyncedList(prefix) => write!(f, "SyncedList({prefix})"),
+            Self::Wait(ms) => write!(f, "Wait({ms})"),
             Self::Progress(progress) => write!(f, "{progress:?}"),
         }
     }
@@ -139,6 +171,16 @@ pub enum Answer {
     PasskeyCreated(Result<PasskeyCreated, PasskeyError>),
     /// To [`Ask::PasskeyGet`].
     PasskeyGot(Result<PasskeyGot, PasskeyError>),
+    /// To [`Ask::CloudToken`].
+    CloudToken(Result<CloudToken, CloudTokenError>),
+    /// To [`Ask::SyncedPut`] and [`Ask::SyncedDelete`].
+    Synced(Result<(), SyncedError>),
+    /// To [`Ask::SyncedGet`].
+    SyncedItems(Result<Vec<Vec<u8>>, SyncedError>),
+    /// To [`Ask::SyncedList`].
+    SyncedNames(Result<Vec<String>, SyncedError>),
+    /// To [`Ask::Wait`]: whether the time has passed. A host that cannot wait says no at once.
+    Waited(bool),
     /// To everything else.
     Continue,
 }
@@ -157,6 +199,11 @@ impl Answer {
             Self::Typed(_) => AnswerKind::Typed,
             Self::PasskeyCreated(_) => AnswerKind::PasskeyCreated,
             Self::PasskeyGot(_) => AnswerKind::PasskeyGot,
+            Self::CloudToken(_) => AnswerKind::CloudToken,
+            Self::Synced(_) => AnswerKind::Synced,
+            Self::SyncedItems(_) => AnswerKind::SyncedItems,
+            Self::SyncedNames(_) => AnswerKind::SyncedNames,
+            Self::Waited(_) => AnswerKind::Waited,
             Self::Continue => AnswerKind::Continue,
         }
     }
@@ -190,6 +237,16 @@ pub enum AnswerKind {
     PasskeyCreated,
     /// What a passkey gave, or why it gave nothing.
     PasskeyGot,
+    /// A cloud's access token, or why there is none.
+    CloudToken,
+    /// A synchronised item was added or deleted.
+    Synced,
+    /// Synchronised items.
+    SyncedItems,
+    /// Names of synchronised items.
+    SyncedNames,
+    /// Whether time has passed.
+    Waited,
     /// Nothing but: go on.
     Continue,
 }

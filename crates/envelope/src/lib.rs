@@ -6,6 +6,7 @@
 pub mod all_of;
 pub mod cbor;
 pub mod client_share;
+pub mod cloud;
 pub mod custodian;
 pub mod door;
 pub mod entropy;

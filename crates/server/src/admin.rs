@@ -146,6 +146,16 @@ pub async fn enable_eject(app: &App, client: ClientId, seconds: Option<u32>) -> 
     Ok(window.until_ms)
 }
 
+/// Makes a new pepper root: backups from now on name and seal their records in clouds with it. Those made before keep
+/// theirs. Gives its number.
+///
+/// # Errors
+/// The database's or the key service's own trouble.
+pub async fn add_pepper_root(app: &App) -> Result<u32, Error> {
+    let next = app.store.newest_pepper_root().await?.map_or(1, |newest| newest.saturating_add(1));
+    crate::keys::make_pepper_root(&app.store, app.kms.as_ref(), app.deployment, next, app.now_ms()).await
+}
+
 /// Revokes an API key at once.
 ///
 /// # Errors

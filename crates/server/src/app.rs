@@ -41,7 +41,7 @@ pub struct Inner {
     pub(crate) store: Store,
     shred: Shred,
     kept: Option<Kept>,
-    kms: Arc<dyn KeyWrapper>,
+    pub(crate) kms: Arc<dyn KeyWrapper>,
     pub(crate) keys: Keys,
     pub(crate) vault: Vault,
     /// Key generation and fresh oblivious-transfer state: a third of a second each.

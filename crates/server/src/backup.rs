@@ -26,7 +26,7 @@ use crate::{
     app::Inner,
     ceremony::backup::Recorded,
     challenge::{self, Purpose},
-    custodian,
+    cloud, custodian,
     fault::Fault,
     http::auth::AsClient,
     status,
@@ -188,7 +188,7 @@ async fn verify(
     if backup.method == Method::Password {
         app.password_door_was_opened(backup.id).await?;
     }
-    Ok(())
+    cloud::check_commit(app, client, backup, commit).await
 }
 
 fn receipt(

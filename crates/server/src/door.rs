@@ -58,7 +58,7 @@ pub(crate) async fn relay(
         }
         _ => return Err(Fault::field("frame", "not a message of a client")),
     };
-    let allowed = admit(app, &caller, &key, device.as_ref(), within, &Method::Password).await?;
+    let allowed = admit(app, &caller, &key, device.as_ref(), within, &[Method::Password]).await?;
     let pending = allowed.pair.state == PairState::Pending;
     if allowed.id != backup || (is_register && !pending) {
         return Err(Fault::not_found());
@@ -77,7 +77,7 @@ pub(crate) async fn relay(
     }
 }
 
-/// The backup of `method` that `within` opens to this caller: its own pending one, or one that still counts inside an
+/// The backup by one of `methods` that `within` opens to this caller: its own pending one, or one that still counts inside an
 /// open recovery or a drill.
 pub(crate) async fn admit(
     app: &Inner,
@@ -85,7 +85,7 @@ pub(crate) async fn admit(
     key: &[u8; 32],
     device: Option<&Device>,
     within: DoorContext,
-    method: &Method,
+    methods: &[Method],
 ) -> Result<Backup, Fault> {
     let allowed = match within {
         DoorContext::Backup { id } => {
@@ -102,7 +102,7 @@ pub(crate) async fn admit(
             app.store.backup(caller.client, open.backup).await?
         }
     };
-    if allowed.method != *method {
+    if !methods.contains(&allowed.method) {
         return Err(Fault::not_found());
     }
     // A recovery or a drill may be open for longer than its backup counts.

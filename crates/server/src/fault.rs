@@ -13,6 +13,7 @@ use halfkey_protocol::{
 };
 
 use crate::{
+    error::Error,
     kms::{KmsError, VaultError},
     store::{Error as StoreError, What},
 };
@@ -178,6 +179,16 @@ impl From<KmsError> for Fault {
             KmsError::Unavailable { retry_after_ms } => {
                 Self::unavailable("the key service does not answer; nothing was lost", retry_after_ms)
             }
+            error => Self::internal(&error),
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Store(error) => error.into(),
+            Error::Kms(error) => error.into(),
             error => Self::internal(&error),
         }
     }

@@ -3,7 +3,13 @@
 
 use std::fmt;
 
-use halfkey_envelope::{custodian::DataKey, entropy::OsEntropy, hpke::SecretKey, id::DeploymentId};
+use halfkey_envelope::{
+    cloud::{PepperRoot, RootId},
+    custodian::DataKey,
+    entropy::OsEntropy,
+    hpke::SecretKey,
+    id::DeploymentId,
+};
 use halfkey_protocol::{
     IdentityKey, PartyKeys, Signs,
     descriptor::{HpkePublic, Party},
@@ -14,7 +20,7 @@ use crate::{
     error::Error,
     kept::KeptKey,
     kms::{EncryptionContext, KeyWrapper},
-    store::Store,
+    store::{self, Store, cloud::pepper_root_name},
 };
 
 /// The name of the key that is made first.
@@ -93,6 +99,48 @@ pub(crate) async fn kept_key(
     now_ms: u64,
 ) -> Result<KeptKey, Error> {
     Ok(KeptKey::from_bytes(seed(store, kms, deployment, "kept-state", now_ms).await?))
+}
+
+/// The number of the newest pepper root; the first one is made where there is none.
+pub(crate) async fn newest_pepper_root(
+    store: &Store,
+    kms: &dyn KeyWrapper,
+    deployment: DeploymentId,
+    now_ms: u64,
+) -> Result<RootId, Error> {
+    match store.newest_pepper_root().await? {
+        Some(newest) => Ok(newest),
+        None => make_pepper_root(store, kms, deployment, 1, now_ms).await,
+    }
+}
+
+/// Makes the pepper root of this number unless there is one: what is there is never replaced.
+pub(crate) async fn make_pepper_root(
+    store: &Store,
+    kms: &dyn KeyWrapper,
+    deployment: DeploymentId,
+    root: RootId,
+    now_ms: u64,
+) -> Result<RootId, Error> {
+    let name = pepper_root_name(root);
+    let context = EncryptionContext::of_server_key(deployment, &name);
+    let fresh = kms.wrap(&DataKey::generate(&mut OsEntropy), &context).await?;
+    store.server_key(&name, &fresh, now_ms).await?;
+    Ok(root)
+}
+
+/// The pepper root of this number. One that is gone is never made anew: the records of its backups would be lost unseen.
+pub(crate) async fn pepper_root(
+    store: &Store,
+    kms: &dyn KeyWrapper,
+    deployment: DeploymentId,
+    root: RootId,
+) -> Result<PepperRoot, Error> {
+    let name = pepper_root_name(root);
+    let gone = store::Error::Corrupt("a pepper root is gone");
+    let wrapped = store.find_server_key(&name).await?.ok_or(gone)?;
+    let key = kms.unwrap(&wrapped, &EncryptionContext::of_server_key(deployment, &name)).await?;
+    Ok(PepperRoot::from_bytes(Zeroizing::new(*key.expose())))
 }
 
 /// One 32-byte seed: wrapped in the database, made if it is not there. Whoever writes first wins, on every node.

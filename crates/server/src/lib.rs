@@ -6,6 +6,7 @@ mod backup;
 mod ceremony;
 mod challenge;
 pub mod clock;
+mod cloud;
 pub mod config;
 mod custodian;
 mod descriptor;

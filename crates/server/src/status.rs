@@ -123,6 +123,7 @@ fn shown_backup(backup: &Backup, completed: bool) -> MethodStatus {
         status: status.to_owned(),
         proven: backup.pair.checked.proven,
     };
+    let cloud = backup.cloud.as_ref();
     let (statement, device_bound) = match backup.statement.as_deref() {
         Some(READ_BACK) => (Some(MethodKeyStatement::ReadBack), false),
         Some(UNREAD) => (Some(MethodKeyStatement::Unread), false),
@@ -130,18 +131,22 @@ fn shown_backup(backup: &Backup, completed: bool) -> MethodStatus {
         Some(UNREAD_DEVICE_BOUND) => (Some(MethodKeyStatement::Unread), true),
         _ => (None, false),
     };
+    let pending_sync = backup.method == Method::ICloud && cloud.and_then(|cloud| cloud.read_ms).is_none();
     MethodStatus {
         method: backup.method.clone(),
         status: if completed { COMPLETED } else { "incomplete" }.to_owned(),
         backup_id: Some(backup.id),
         curves: backup.shares.iter().map(curve).collect(),
         completed_at: backup.pair.activated_ms,
-        verified_at: backup.verified_ms,
+        verified_at: backup.verified_ms.filter(|_| !pending_sync),
         verification_failed_at: backup.failed_ms,
         verification_due: false,
         guesses_left: None,
         asserted_method_key: statement,
         asserted_device_bound: device_bound,
+        pending_sync,
+        sync_confirmed_at: cloud.and_then(|cloud| cloud.confirmed_ms),
+        asserted_account: cloud.and_then(|cloud| cloud.hint.clone()),
     }
 }
 
@@ -161,7 +166,10 @@ pub(crate) const fn statement(statement: MethodKeyStatement, device_bound: bool)
 }
 
 /// Whether a backup survives the loss of any one device, as far as anybody knows: completed, its method's key is not on
-/// one device only, and no drill has found that it does not hold.
+/// one device only, and no drill has found that it does not hold; of iCloud Keychain, another device has read it, or the
+/// user has confirmed that it is on (DECISIONS.md D31).
 pub(crate) fn protects(shown: &MethodStatus) -> bool {
-    shown.status == COMPLETED && !shown.asserted_device_bound && shown.verification_failed_at.is_none()
+    let reaches_others = !shown.pending_sync || shown.sync_confirmed_at.is_some();
+    let holds = shown.verification_failed_at.is_none();
+    shown.status == COMPLETED && !shown.asserted_device_bound && reaches_others && holds
 }

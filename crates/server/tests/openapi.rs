@@ -46,6 +46,8 @@ fn every_route_and_every_error_id_is_described() {
         route::BACKUP_STATUS,
         route::PASSWORD_DOOR,
         route::PASSKEY_DOOR,
+        route::CLOUD_PEPPER,
+        route::SYNC_CONFIRMATION,
         route::RECOVERIES,
         route::RECOVERY,
         route::RECOVERY_CANCEL,

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod ahead;
+mod clouds;
 mod devices;
 mod drill;
+mod drive;
 mod eject;
 mod faults;
 mod frozen;

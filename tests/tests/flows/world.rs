@@ -22,11 +22,13 @@ use halfkey_api::{
     message::{ClientDetail, CreatedClient},
     route,
 };
+use halfkey_cli::transport::{HttpTransport, install_tls_provider};
 use halfkey_client::{
-    Addresses, BackupMethod, Clock, CodeText, Credentials, Deployment, Halfkey, PasskeyConfig, Password, PasswordKind,
-    PlatformEnv, Progress, Prompt, RecoveryMethod, Request, Response, Transport, TransportError,
-    host::{Dismissed, Passkeys},
-    memory::{MemoryBlobStore, MemorySecretStore},
+    Addresses, BackupMethod, Builder, Clock, CodeText, Credentials, Deployment, GoogleConfig, Halfkey, ICloudConfig,
+    PasskeyConfig, Password, PasswordKind, PlatformEnv, Progress, Prompt, RecoveryMethod, Request, Response, Transport,
+    TransportError,
+    host::{CloudTokenProvider, Dismissed, Passkeys, SyncedSecretStore},
+    memory::{MemoryBlobStore, MemorySecretStore, NotingTimer},
 };
 use halfkey_envelope::{
     cbor,
@@ -209,6 +211,17 @@ impl World {
         answer
     }
 
+    /// The server's database as an older copy would have it, or a liar: `old` counts again, and `newer` does not.
+    pub async fn revive(&self, old: BackupId, newer: BackupId) {
+        let database = format!("sqlite:{}", self.folder.path().join("server/halfkey.db").display());
+        let pool = sqlx::SqlitePool::connect(&database).await.unwrap();
+        for (backup, state) in [(newer, "RETIRED"), (old, "ACTIVE")] {
+            let query = sqlx::query("UPDATE pairs SET state = $2 WHERE id = $1");
+            let changed = query.bind(&backup.as_bytes()[..]).bind(state).execute(&pool).await.unwrap();
+            assert_eq!(changed.rows_affected(), 1);
+        }
+    }
+
     /// A client's session token.
     pub async fn client(&self) -> String {
         self.created_client().await.client_session_token
@@ -287,12 +300,17 @@ impl World {
 
     /// A phone of this client, new out of the box.
     pub fn phone(&self, token: &str) -> Phone {
-        Phone::new(self, token, self.deployment.clone(), None)
+        Phone::new(self, token, self.deployment.clone(), Sides::default())
     }
 
     /// One whose passkeys lie with this provider.
     pub fn phone_of(&self, token: &str, provider: &(impl Passkeys + Clone + 'static)) -> Phone {
-        Phone::new(self, token, self.deployment.clone(), Some(Arc::new(provider.clone())))
+        Phone::new(self, token, self.deployment.clone(), Sides::of(provider))
+    }
+
+    /// One whose user has clouds.
+    pub fn phone_in(&self, token: &str, clouds: &Clouds) -> Phone {
+        Phone::new(self, token, self.deployment.clone(), Sides { clouds: Some(clouds.clone()), ..Sides::default() })
     }
 
     /// The same, of an app that trusts another descriptor.
@@ -302,7 +320,7 @@ impl World {
         provider: &(impl Passkeys + Clone + 'static),
         deployment: Deployment,
     ) -> Phone {
-        Phone::new(self, token, deployment, Some(Arc::new(provider.clone())))
+        Phone::new(self, token, deployment, Sides::of(provider))
     }
 }
 
@@ -388,6 +406,8 @@ pub struct Network {
     sent: AtomicUsize,
     lose: Mutex<Option<(usize, Loss)>>,
     tamper: Mutex<Option<Tamper>>,
+    /// To everybody but our own server.
+    internet: HttpTransport,
 }
 
 impl Network {
@@ -443,7 +463,10 @@ impl Transport for Network {
         if loss == Some(Loss::Request) {
             return Err(TransportError::Unreachable);
         }
-        let path = request.url.strip_prefix("http://halfkey.test").unwrap().to_owned();
+        let Some(path) = request.url.strip_prefix("http://halfkey.test").map(str::to_owned) else {
+            let answer = self.internet.send(request).await;
+            return if loss == Some(Loss::Answer) { Err(TransportError::Timeout) } else { answer };
+        };
         if self.blocked.lock().unwrap().is_some_and(|end| path.ends_with(end)) {
             return Err(TransportError::Unreachable);
         }
@@ -501,20 +524,81 @@ pub struct Phone {
     pub clock: Arc<MovedClock>,
     deployment: Deployment,
     token: String,
-    provider: Option<Arc<dyn Passkeys>>,
+    sides: Sides,
+}
+
+/// What else a phone has.
+#[derive(Clone, Default)]
+pub struct Sides {
+    passkeys: Option<Arc<dyn Passkeys>>,
+    clouds: Option<Clouds>,
+}
+
+impl Sides {
+    fn of(provider: &(impl Passkeys + Clone + 'static)) -> Self {
+        Self { passkeys: Some(Arc::new(provider.clone())), clouds: None }
+    }
+}
+
+/// The user's clouds, as one phone reaches them.
+#[derive(Clone)]
+pub struct Clouds {
+    /// Gives tokens for the Drive at this address.
+    pub google: Option<(Arc<dyn CloudTokenProvider>, String)>,
+    pub synced: Option<Arc<dyn SyncedSecretStore>>,
+    pub icloud: ICloudConfig,
+    pub timer: Option<Arc<NotingTimer>>,
+}
+
+impl Default for Clouds {
+    fn default() -> Self {
+        Self { google: None, synced: None, icloud: ICloudConfig::default(), timer: Some(Arc::default()) }
+    }
+}
+
+impl Clouds {
+    /// The waits that were asked for since the last call.
+    pub fn waits(&self) -> Vec<u64> {
+        self.timer.as_ref().unwrap().take()
+    }
+
+    fn build(&self, mut builder: Builder) -> Builder {
+        if let Some((tokens, _)) = &self.google {
+            builder = builder.cloud_tokens(Arc::clone(tokens));
+        }
+        if let Some(store) = &self.synced {
+            builder = builder.synced_secrets(Arc::clone(store));
+        }
+        match &self.timer {
+            Some(timer) => builder.timer(timer.clone()),
+            None => builder,
+        }
+    }
+
+    fn configure(&self, halfkey: &Halfkey) {
+        if let Some((_, api_base)) = &self.google {
+            let config = GoogleConfig::new("client.apps.googleusercontent.com", "Test").danger_api_base(api_base);
+            halfkey.configure_google_storage(config).unwrap();
+        }
+        if self.synced.is_some() {
+            halfkey.configure_icloud_storage(self.icloud);
+        }
+    }
 }
 
 static SEED: AtomicUsize = AtomicUsize::new(1);
 
 impl Phone {
-    fn new(world: &World, token: &str, deployment: Deployment, provider: Option<Arc<dyn Passkeys>>) -> Self {
+    fn new(world: &World, token: &str, deployment: Deployment, sides: Sides) -> Self {
         let (router, lose) = (world.router.clone(), Mutex::new(None));
         let (sent, tamper, hostile, blocked) =
             (AtomicUsize::new(0), Mutex::new(None), Mutex::new(None), Mutex::new(None));
-        let network = Arc::new(Network { hostile, blocked, router, sent, lose, tamper });
+        install_tls_provider();
+        let internet = HttpTransport::new().unwrap();
+        let network = Arc::new(Network { hostile, blocked, router, sent, lose, tamper, internet });
         let (blobs, secrets) = (Arc::new(MemoryBlobStore::new()), Arc::new(MemorySecretStore::new()));
         let clock = Arc::new(MovedClock { moved_ms: AtomicI64::new(0), base: Some(world.clock.clone()) });
-        Self::with(network, blobs, secrets, clock, deployment, token, provider)
+        Self::with(network, blobs, secrets, clock, deployment, token, sides)
     }
 
     fn with(
@@ -524,16 +608,23 @@ impl Phone {
         clock: Arc<MovedClock>,
         deployment: Deployment,
         token: &str,
-        provider: Option<Arc<dyn Passkeys>>,
+        sides: Sides,
     ) -> Self {
+        let provider = sides.passkeys.clone();
         let (paper, progress) = (Arc::new(Paper::default()), Arc::new(Mutex::new(Vec::new())));
         let reports = Arc::clone(&progress);
         let seed = SEED.fetch_add(1, Ordering::SeqCst) as u64;
         let mut platform = PlatformEnv::default();
         platform.overrides.push((Method::Passkey, provider.is_some()));
+        if sides.clouds.as_ref().is_some_and(|clouds| clouds.synced.is_some()) {
+            platform.overrides.push((Method::ICloud, true));
+        }
         let mut builder = Halfkey::builder(deployment.clone(), Credentials::token(token)).platform(platform);
         if let Some(provider) = &provider {
             builder = builder.passkeys(Arc::clone(provider));
+        }
+        if let Some(clouds) = &sides.clouds {
+            builder = clouds.build(builder);
         }
         let halfkey = builder
             .share_store(secrets.clone(), blobs.clone())
@@ -548,31 +639,48 @@ impl Phone {
         if provider.is_some() {
             halfkey.configure_passkey_storage(PasskeyConfig::new(RELYING_PARTY, [ORIGIN])).unwrap();
         }
+        sides.clouds.iter().for_each(|clouds| clouds.configure(&halfkey));
         let token = token.to_owned();
-        Self { halfkey, network, blobs, secrets, paper, progress, clock, deployment, token, provider }
+        Self { halfkey, network, blobs, secrets, paper, progress, clock, deployment, token, sides }
     }
 
     /// Somebody else signs in on this phone.
     pub fn signed_in_as(&self, token: &str) -> Self {
         let (blobs, secrets) = (self.blobs.clone(), self.secrets.clone());
         let clock = self.clock.clone();
-        let provider = self.provider.clone();
-        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), token, provider)
+        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), token, self.sides.clone())
     }
 
     /// The same phone, whose sheet now offers this provider.
     pub fn with_provider(&self, provider: &(impl Passkeys + Clone + 'static)) -> Self {
         let (blobs, secrets) = (self.blobs.clone(), self.secrets.clone());
-        let (clock, provider) = (self.clock.clone(), Some(Arc::new(provider.clone()) as Arc<dyn Passkeys>));
-        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), &self.token, provider)
+        let (clock, sides) = (self.clock.clone(), Sides::of(provider));
+        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), &self.token, sides)
+    }
+
+    /// The credential of its client.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The same phone, whose app reaches these clouds.
+    pub fn with_clouds(&self, clouds: &Clouds) -> Self {
+        let (blobs, secrets, clock) = (self.blobs.clone(), self.secrets.clone(), self.clock.clone());
+        let sides = Sides { clouds: Some(clouds.clone()), ..self.sides.clone() };
+        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), &self.token, sides)
+    }
+
+    /// The same phone, whose app cannot wait.
+    pub fn without_timer(&self) -> Self {
+        self.with_clouds(&Clouds { timer: None, ..self.sides.clouds.clone().unwrap() })
     }
 
     /// The app was killed and starts again: the same stores, nothing in memory.
     pub fn restarted(&self) -> Self {
         let (blobs, secrets) = (self.blobs.clone(), self.secrets.clone());
         let clock = self.clock.clone();
-        let provider = self.provider.clone();
-        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), &self.token, provider)
+        let (clock, sides) = (clock, self.sides.clone());
+        Self::with(self.network.clone(), blobs, secrets, clock, self.deployment.clone(), &self.token, sides)
     }
 }
 

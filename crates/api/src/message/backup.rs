@@ -5,6 +5,7 @@ use halfkey_envelope::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::CloudAccount;
 use crate::bytes::{Base64, Hex, HexBytes};
 
 /// `POST clients/me/backup-share-pairs`.
@@ -136,6 +137,9 @@ pub struct CommitBackup {
     /// The device asserts that the method's key lies on one device only (a passkey that is not synchronised).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub device_bound: bool,
+    /// Of a GDRIVE backup, and of no other: the account that holds its record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_account: Option<CloudAccount>,
 }
 
 /// The device's statement about the record at the method.
@@ -307,6 +311,17 @@ pub struct MethodStatus {
     /// The device's own statement that the method's key lies on one device only: if that is lost, so is this backup.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub asserted_device_bound: bool,
+    /// ICLOUD: no other device has read the record yet, and nobody can tell whether the item leaves the device that made
+    /// it. Until then such a backup is never called verified, and it counts only once the user has confirmed that
+    /// iCloud Keychain is on.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub pending_sync: bool,
+    /// When a device stated that the user has confirmed it, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync_confirmed_at: Option<u64>,
+    /// GDRIVE: the device's own masked label of the account that holds the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asserted_account: Option<String>,
 }
 
 /// One curve of one method's backup.

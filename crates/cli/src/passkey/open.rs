@@ -14,7 +14,7 @@ use std::{
 use tempfile::TempDir;
 
 /// Holds the file until the browser had time to read it.
-pub(super) struct Opening {
+pub(crate) struct Opening {
     _folder: TempDir,
 }
 
@@ -24,7 +24,7 @@ const OPENERS: &[&str] = if cfg!(target_os = "macos") { &["open"] } else { &["xd
 ///
 /// # Errors
 /// When no browser can be started, or the file cannot be written.
-pub(super) fn open(url: &str) -> std::io::Result<Opening> {
+pub(crate) fn open(url: &str) -> std::io::Result<Opening> {
     let folder = tempfile::Builder::new().prefix("halfkey-").tempdir()?;
     let file = write(folder.path(), url)?;
     for opener in OPENERS {
@@ -40,13 +40,14 @@ pub(super) fn open(url: &str) -> std::io::Result<Opening> {
 }
 
 fn write(folder: &Path, url: &str) -> std::io::Result<PathBuf> {
-    let path = folder.join("passkey.html");
+    let path = folder.join("go-on.html");
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    // The address is ours: base64url behind a configured page. Nothing in it needs escaping, and this makes sure.
-    let safe = |c: char| c.is_ascii_alphanumeric() || "-._~:/#[]@=%".contains(c);
+    // The address is ours: a configured page and what was encoded for it. Only `&` needs escaping, and this makes sure.
+    let safe = |c: char| c.is_ascii_alphanumeric() || "-._~:/#[]@=%?&+".contains(c);
     if !url.chars().all(safe) {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not an address"));
     }
+    let url = url.replace('&', "&amp;");
     writeln!(
         file,
         "<!doctype html><meta charset=utf-8><meta name=referrer content=no-referrer>\
@@ -68,6 +69,13 @@ mod tests {
         let path = write(folder.path(), "https://example.com/passkey#abc").unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(std::fs::read_to_string(&path).unwrap().contains("content=\"0;url=https://example.com/passkey#abc\""));
+        let other = tempfile::tempdir().unwrap();
+        let path = write(other.path(), "https://example.com/auth?a=b+c&d=e%20f").unwrap();
+        assert!(
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .contains("content=\"0;url=https://example.com/auth?a=b+c&amp;d=e%20f\"")
+        );
         let other = tempfile::tempdir().unwrap();
         assert!(write(other.path(), "https://example.com/\"><script>").is_err());
     }

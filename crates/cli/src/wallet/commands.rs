@@ -5,7 +5,8 @@ use halfkey_client::{Cancelled, Error as Sdk, Recovering, Resumed};
 use serde_json::json;
 
 use super::{
-    MethodName, OldDevicesName, Session, WalletArgs, WalletCommand, eject, parse_id, parse_method, passkeys, show, sign,
+    MethodName, OldDevicesName, Session, WalletArgs, WalletCommand, eject, google, parse_id, parse_method, passkeys,
+    show, sign,
 };
 use crate::{
     error::{AtPath, Error, Result},
@@ -21,6 +22,9 @@ pub(super) async fn run(args: WalletArgs, output: &Output) -> Result<()> {
     if let WalletCommand::Sweep(sweep) = &args.command {
         return eject::sweep(&args, sweep, output);
     }
+    if let WalletCommand::Google { command } = &args.command {
+        return google::run(&args, command, output).await;
+    }
     let code_fd = match &args.command {
         WalletCommand::Backup { code_fd, .. } => *code_fd,
         _ => None,
@@ -28,7 +32,7 @@ pub(super) async fn run(args: WalletArgs, output: &Output) -> Result<()> {
     let mut session = Session::open(&args, output, code_fd).await?;
     let session = &mut session;
     match args.command {
-        WalletCommand::Init { .. } | WalletCommand::Sweep(_) => Ok(()),
+        WalletCommand::Init { .. } | WalletCommand::Sweep(_) | WalletCommand::Google { .. } => Ok(()),
         WalletCommand::Create => create(session, output).await,
         WalletCommand::Status => show::status(session, output).await,
         WalletCommand::Backup { method: MethodName::Passkey, passkey_mode, replace_passkeys, .. } => {

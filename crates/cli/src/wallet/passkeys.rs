@@ -29,7 +29,7 @@ pub(super) struct PasskeyArgs {
     passkey_page: Option<String>,
     /// Print the page's address instead of opening a browser
     #[arg(long, global = true)]
-    no_browser: bool,
+    pub(super) no_browser: bool,
     /// INSECURE: keep passkeys in a file of this folder instead of asking the browser
     #[arg(long, global = true, value_name = "DIR")]
     danger_software_passkeys: Option<PathBuf>,

@@ -39,6 +39,11 @@ proptest! {
     }
 
     #[test]
+    fn cloud_record(bytes in damaged(bodies::genuine_cloud_record())) {
+        bodies::cloud_record(&bytes);
+    }
+
+    #[test]
     fn keeper_messages(bytes in damaged(bodies::genuine_keeper_request())) {
         bodies::keeper_messages(&bytes);
     }
@@ -83,5 +88,6 @@ fn the_seeds_of_the_fuzzers_are_current() {
     seed("envelope_open", &bodies::genuine_envelope());
     seed("hpke_request", &bodies::genuine_request());
     seed("custodian", &bodies::genuine_half());
+    seed("cloud_record", &bodies::genuine_cloud_record());
     seed("keeper_messages", &bodies::genuine_keeper_request());
 }

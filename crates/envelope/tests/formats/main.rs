@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cbor_variants;
+mod cloud;
 mod decoders;
 mod door;
 mod door_decoders;

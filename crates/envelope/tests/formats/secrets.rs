@@ -6,6 +6,7 @@ use halfkey_envelope::{
     Record,
     all_of::Part,
     client_share::Contents,
+    cloud::{Pepper, PepperRoot},
     custodian::{DataKey, ShredKey},
     door::{KeeperPart, OprfKey, ReadBackToken, UnlockTag},
     entropy::DangerSeededEntropy,
@@ -44,6 +45,7 @@ macro_rules! never {
 
 never!(SealKey, FileKey, DataKey, ShredKey, SecretKey, AnswerKey, Contents, Record);
 never!(SealRootKey, KeeperPart, OprfKey, ReadBackToken, UnlockTag, LinkKey, Channel, Blinding, RecoveryCode, Password);
+never!(Pepper, PepperRoot);
 never!(Stretched, Unlocking, Part, PrfOutput, KeeperContents, Sender, Release, PendingRelease, ReleaseAnswer);
 
 fn shown() -> Vec<(&'static str, String)> {
@@ -77,6 +79,8 @@ fn shown() -> Vec<(&'static str, String)> {
         ("Release", format!("{:?}", passkey::release())),
         ("PendingRelease", format!("{:?}", passkey::pending().0)),
         ("ReleaseAnswer", format!("{:?}", passkey::pending().1)),
+        ("PepperRoot", format!("{:?}", PepperRoot::generate(&mut entropy))),
+        ("Pepper", format!("{:?}", Pepper::generate(&mut entropy))),
         ("Password", format!("{:?}", Password::text("correct horse").unwrap())),
     ]
 }

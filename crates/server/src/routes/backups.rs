@@ -84,7 +84,8 @@ fn must_be_offered(app: &App, method: &Method) -> Result<(), Fault> {
         Method::Password => app.guesskeeper.is_some(),
         // A stanza says whether it needs the keeper; see `record_must_fit`.
         Method::Passkey | Method::RecoveryCode | Method::Custom(_) => true,
-        Method::GoogleDrive | Method::ICloud | Method::Exit => false,
+        Method::GoogleDrive | Method::ICloud => true,
+        Method::Exit => false,
     };
     if offered { Ok(()) } else { Err(Fault::field("method", "not offered by this deployment")) }
 }
@@ -96,6 +97,7 @@ fn record_must_fit(app: &App, method: &Method, record: Option<&[u8]>) -> Result<
     match (method, record) {
         (Method::RecoveryCode, None) => refused("a recovery code needs it"),
         (Method::Password, Some(_)) => refused("a password's record lies at its door"),
+        (Method::GoogleDrive | Method::ICloud, Some(_)) => refused("a cloud's record lies there"),
         (Method::Passkey, None) => refused("a passkey needs its stanza"),
         (Method::Passkey, Some(bytes)) => match Stanza::parse(bytes) {
             Err(passkey::Error::UnknownVersion(_)) => {
@@ -179,6 +181,24 @@ pub(super) async fn commit(
 ) -> Result<Json<BackupReceipt>, Fault> {
     let body::Json(commit) = call.body;
     backup::commit(&app, &call.caller, &call.device, id, commit).await.map(Json)
+}
+
+/// Take the user's word that the method's cloud keeps its records on other devices too (iCloud Keychain is on).
+#[utoipa::path(
+    post, path = route::SYNC_CONFIRMATION, tag = "backups", security(("client" = [])), operation_id = "confirmSync",
+    params(("method" = String, Path), DeviceHeaders), responses((status = 204), Refused)
+)]
+pub(super) async fn confirm_sync(
+    State(app): State<App>,
+    Id(method): Id<Method>,
+    call: Signed<body::Empty>,
+) -> Result<StatusCode, Fault> {
+    let confirmed = app.store.confirm_sync(call.caller.client, call.device.id, &method, call.caller.now_ms).await;
+    confirmed.map_err(|error| match error {
+        StoreError::Unknown(What::Backup) => Fault::new(ErrorId::NotBackedUp, "no backup of this method in a cloud"),
+        error => error.into(),
+    })?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Remove a method. Refused where it would leave the wallet without an active pair or the last proven backup.

@@ -1,14 +1,15 @@
-//! The relays to the two keepers. What a client says to a door is opaque here; where it may say it is not.
+//! The relays to the two keepers, and the pepper of clouds. What a client says to a door is opaque here; where it may say
+//! it is not.
 
 use axum::{Json, extract::State};
 use halfkey_api::{
-    message::{DoorAnswer, DoorRequest, PasskeyDoorRequest},
+    message::{DoorAnswer, DoorRequest, PasskeyDoorRequest, PepperGiven, PepperRequest},
     route,
 };
 
 use crate::{
     app::App,
-    door,
+    cloud, door,
     fault::Fault,
     http::{auth::SignedByAnyKey, body},
     openapi::{DeviceHeaders, Refused},
@@ -38,4 +39,16 @@ pub(super) async fn relay_passkey(
     call: SignedByAnyKey<body::LargeJson<PasskeyDoorRequest>>,
 ) -> Result<Json<DoorAnswer>, Fault> {
     passkey_door::relay(&app, call).await.map(Json)
+}
+
+/// The pepper of the record of a backup in the user's cloud, inside one's own pending backup, an open recovery, or a drill.
+#[utoipa::path(
+    post, path = route::CLOUD_PEPPER, tag = "backups", security(("client" = [])), operation_id = "cloudPepper",
+    params(DeviceHeaders), request_body = PepperRequest, responses((status = 200, body = PepperGiven), Refused)
+)]
+pub(super) async fn give_pepper(
+    State(app): State<App>,
+    call: SignedByAnyKey<body::Json<PepperRequest>>,
+) -> Result<Json<PepperGiven>, Fault> {
+    cloud::give(&app, call).await.map(Json)
 }

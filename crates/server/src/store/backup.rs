@@ -8,7 +8,7 @@ use halfkey_envelope::{
 use halfkey_protocol::lifecycle::{Event, Evidence, Pair, PairRef, PairState, Refusal, Slot, SlotKey, may_sign};
 
 use super::{
-    Error, Store, What,
+    CloudRecord, Error, Store, What,
     eject::must_live,
     shares::{NewHalf, Share, insert_share, shares_of, store_half},
     slots,
@@ -59,6 +59,8 @@ pub struct Backup {
     pub failed_ms: Option<u64>,
     /// The device's own statement about the record at the method.
     pub statement: Option<String>,
+    /// Of a record in the user's cloud.
+    pub cloud: Option<CloudRecord>,
 }
 
 /// An envelope as stored.
@@ -358,6 +360,10 @@ impl Store {
             verified_ms: row.optional_number("verified_ms")?,
             failed_ms: row.optional_number("failed_ms")?,
             statement: row.get("statement")?,
+            cloud: match self.cloud_record(client, id).await {
+                Err(Error::Unknown(_)) => None,
+                found => Some(found?),
+            },
         })
     }
 }

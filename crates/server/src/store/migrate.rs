@@ -14,6 +14,7 @@ pub(super) const MAIN: &[&str] = &[
     include_str!("migrations/0005.sql"),
     include_str!("migrations/0006.sql"),
     include_str!("migrations/0007.sql"),
+    include_str!("migrations/0008.sql"),
 ];
 
 /// Brings the schema called `name` up to the last of `migrations`, in one transaction.

@@ -10,6 +10,7 @@ mod audit;
 mod backup;
 mod ban;
 mod clients;
+pub(crate) mod cloud;
 mod credentials;
 mod devices;
 mod eject;
@@ -40,6 +41,7 @@ pub use self::{
     audit::{AuditEntry, AuditHead},
     backup::{Backup, CommittedBackup, Envelope, PendingBackup, PendingShare},
     clients::{Client, SESSION_IDLE_MS, SESSION_LIFE_MS},
+    cloud::CloudRecord,
     credentials::{ApiKey, Authenticated, Custodian, KeyOwner},
     devices::{Device, NONCE_LIFE_MS, NewDevice},
     eject::{EJECTED_KEEP_MS, EjectWindow},

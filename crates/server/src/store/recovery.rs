@@ -10,6 +10,7 @@ use halfkey_protocol::lifecycle::{Event, PairRef, PairState, Refusal, SlotKey, m
 
 use super::{
     Error, Store, What,
+    cloud::note_reader,
     devices::{NewDevice, devices_of, insert_device},
     eject::{ejectable_wallets, must_be_enabled, must_live},
     removal::retire_device,
@@ -344,6 +345,7 @@ impl Store {
             pending.push(begin_signing(&mut work, client, device, *wallet, *curve, *pair, now_ms).await?);
         }
         transition(&mut work, &recovery, RecoveryState::Executing, Some(now_ms)).await?;
+        note_reader(&mut work.tx, client, recovery.backup, recovery.device.id, now_ms).await?;
         sql("UPDATE recoveries SET one_time_key = $2 WHERE id = $1")
             .bind(id)
             .bind(one_time_key)

@@ -8,6 +8,7 @@ use halfkey_protocol::lifecycle::{Event, PairRef, SlotKey, may_recover};
 
 use super::{
     Error, Store, What,
+    cloud::note_reader,
     eject::must_live,
     slots,
     sql::{Row, sql},
@@ -119,6 +120,7 @@ impl Store {
             let pair = PairRef::Backup(open.backup);
             let key = slots::key_of(&mut work.tx, client, pair).await?;
             work.apply(client, &key, &[Event::Opened { pair }], now_ms).await?;
+            note_reader(&mut work.tx, client, open.backup, device, now_ms).await?;
         }
         let noted = if passed {
             sql("UPDATE pairs SET verified_ms = $3, failed_ms = NULL WHERE id = $1 AND client = $2")

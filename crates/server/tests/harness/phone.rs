@@ -414,6 +414,7 @@ impl<'a> Phone<'a> {
             challenge: stored.challenge,
             acks: resharing.reshared.iter().map(ack).collect(),
             method_key: MethodKeyStatement::ReadBack,
+            cloud_account: None,
         }
     }
 

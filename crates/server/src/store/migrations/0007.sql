@@ -1,3 +1,2 @@
--- 1: whoever got the notice has cancelled it by its link.
-ALTER TABLE recoveries ADD COLUMN ended_by_link BIGINT NOT NULL DEFAULT 0;
-CREATE INDEX outbox_by_custodian ON outbox (custodian, id);
+-- When a drill found that the backup does not hold; gone once one passes.
+ALTER TABLE pairs ADD COLUMN failed_ms BIGINT;
