@@ -58,6 +58,10 @@ pub(crate) async fn drill(port: &Port, method: &RecoveryMethod) -> Result<(Verif
     let opening = opening::record(port, &device.key, within, device.client, &stored, method).await;
     let opening::FromMethod { record, holder, passkeys } = match opening {
         Ok(opening) => opening,
+        // What is not in the cloud by a complete list is gone; what is not in a keychain may not have come there yet.
+        Err(error @ Error::CloudRecordNotFound) if method.method() == Method::GoogleDrive => {
+            return Err(found.method_key(error.code()).tell(port, &device, id).await);
+        }
         Err(error) => match word_of_record(&error) {
             Some(word) => return Err(found.method_key(word).tell(port, &device, id).await),
             None => return Err(error),
@@ -196,7 +200,7 @@ fn word_of_record(error: &Error) -> Option<&'static str> {
         Error::PeerMisbehaved {
             what: what @ ("SEALED_RECORD" | "RECORD" | "ENVELOPE" | "ENVELOPE_DIGEST" | "OTHER_ENVELOPE"),
         } => Some(what),
-        Error::Rollback { .. } | Error::IdentityMismatch => Some(error.code()),
+        Error::Rollback { .. } | Error::IdentityMismatch | Error::CloudRecordDamaged => Some(error.code()),
         _ => None,
     }
 }
