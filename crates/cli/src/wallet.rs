@@ -1,7 +1,7 @@
 //! `halfkey wallet …`: a real client against a running server.
 
 mod commands;
-mod eject;
+pub(crate) mod eject;
 mod google;
 mod passkeys;
 mod show;
@@ -120,6 +120,18 @@ enum WalletCommand {
     /// to a file or descriptor that is named; never to standard output or into --json. Until they are acknowledged, and
     /// for 30 days after, the same command on this device gives them again.
     Eject(eject::EjectArgs),
+    /// Make an exit kit: the user's file, and an exit code that is shown once
+    ///
+    /// With the custodian's file of the same kit and its export key, `halfkey offline-recover` gives the private keys
+    /// without any server. It recovers nothing online.
+    ExitKit {
+        /// The new file
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Write the exit code to this file descriptor instead of showing it and asking for it again
+        #[arg(long, value_name = "N")]
+        code_fd: Option<u32>,
+    },
     /// Sign one Solana message with an ejected scalar (read as a secret); needs no server
     ///
     /// An ejected Ed25519 key is a scalar, not a seed, and most wallets cannot import it: transfer everything to a new

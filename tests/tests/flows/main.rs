@@ -6,6 +6,7 @@ mod clouds;
 mod devices;
 mod drive;
 mod eject;
+mod exit_kit;
 mod faults;
 mod frozen;
 mod heal;
