@@ -148,6 +148,17 @@ enum AdminCommand {
     CancelRecovery(RecoveryArgs),
     /// Let a recovery go on that a device has cancelled; no device can cancel it any more
     ContinueRecovery(RecoveryArgs),
+    /// Register the public half of the custodian's offline export key, once; or show it
+    ///
+    /// Make the key with `halfkey export-key` on a machine that is not this server. Descriptors written from then on name
+    /// it, and devices make exit kits for it.
+    ExportKey {
+        #[command(flatten)]
+        place: Place,
+        /// As `halfkey export-key` printed it: 64 hex digits
+        #[arg(long, value_name = "HEX")]
+        register: Option<String>,
+    },
     /// Open the window in which one client may eject: its device then gets the private keys, and the wallet ends here
     ///
     /// The custodian's backend does the same with its API key. Ask for it in person: whoever has the client's session and
@@ -300,6 +311,7 @@ pub async fn run(args: AdminArgs) -> Result<()> {
             to_stdout(&format!("recovery {recovery} goes on"));
             Ok(())
         }
+        AdminCommand::ExportKey { place, register } => export_key(&place, register).await,
         AdminCommand::EnableEject { place, client, seconds } => {
             let until_ms = admin::enable_eject(&open(&place).await?, client, Some(seconds)).await?;
             to_stdout(&format!("client {client} may eject until {}", time(until_ms)));
@@ -311,6 +323,21 @@ pub async fn run(args: AdminArgs) -> Result<()> {
             descriptor(&place, wanted, &out, keeper_socket, json).await
         }
     }
+}
+
+async fn export_key(place: &Place, register: Option<String>) -> Result<()> {
+    let app = open(place).await?;
+    if let Some(text) = register {
+        let key: Hex<32> = hex_bytes(text)?;
+        if !admin::register_export_key(&app, &key.0).await? {
+            return Err("another export key is registered: kits have been made for it".into());
+        }
+    }
+    match admin::export_key(&app).await? {
+        Some(key) => to_stdout(&format!("export key {}", String::from(Hex(key)))),
+        None => to_stdout("No export key is registered: no exit kit can be made."),
+    }
+    Ok(())
 }
 
 async fn open(place: &Place) -> Result<App> {

@@ -35,6 +35,8 @@ enum Command {
     Wallet(WalletArgs),
     Doctor(DoctorArgs),
     Admin(admin::AdminArgs),
+    ExportKey(halfkey_cli::offline::ExportKeyArgs),
+    OfflineRecover(halfkey_cli::offline::OfflineArgs),
     Keeper(Box<keepers::KeeperArgs>),
     Guesskeeper(keepers::GuesskeeperArgs),
 }
@@ -64,6 +66,8 @@ async fn run(command: Command) -> u8 {
         Command::Demo(args) => halfkey_cli::demo::run(args).await,
         Command::Wallet(args) => halfkey_cli::wallet::run(args).await,
         Command::Doctor(args) => halfkey_cli::doctor::run(args).await,
+        Command::ExportKey(args) => halfkey_cli::offline::export_key(args),
+        Command::OfflineRecover(args) => halfkey_cli::offline::recover(args),
         Command::Serve(args) => told(serve::run(args).await),
         Command::Admin(args) => told(admin::run(args).await),
         Command::Keeper(args) => told(keepers::keeper(*args).await),

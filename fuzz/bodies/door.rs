@@ -5,11 +5,13 @@ use halfkey_envelope::{
     cbor,
     door::{self, Answer, Context, KdfParams, KeeperId, Mode, Reply, Request, Sealed, SealedAnswer, Start, Ver},
     entropy::DangerSeededEntropy,
+    exit_kit::{self, CustodianFile, ExitCode, Export, ExportedHalf, UserFile},
     frame::Decoder,
     hpke::SecretKey,
-    id::{BackupId, ClientId, DeploymentId},
+    id::{BackupId, ClientId, DeploymentId, PairId},
     recovery_code::{self, RecoveryCode},
     text::Password,
+    wallet::Curve,
 };
 
 fn backup() -> BackupId {
@@ -138,5 +140,57 @@ pub fn coded_record(bytes: &[u8]) {
     let code = RecoveryCode::generate(&mut DangerSeededEntropy::new(2));
     if recovery_code::open_record(&code, place(), bytes).is_ok() {
         assert_eq!(bytes, genuine_coded_record(), "nothing but the genuine record opens");
+    }
+}
+
+/// Genuine input of [`exit_record`].
+pub fn genuine_exit_record() -> Vec<u8> {
+    let code = ExitCode::generate(&mut DangerSeededEntropy::new(2));
+    exit_kit::seal_record(&code, place(), b"record", &mut DangerSeededEntropy::new(3))
+}
+
+/// A record under an exit code.
+pub fn exit_record(bytes: &[u8]) {
+    let code = ExitCode::generate(&mut DangerSeededEntropy::new(2));
+    if exit_kit::open_record(&code, bytes).is_ok() {
+        assert_eq!(bytes, genuine_exit_record(), "nothing but the genuine record opens");
+    }
+}
+
+/// Genuine input of [`exit_user_file`].
+pub fn genuine_exit_user_file() -> Vec<u8> {
+    UserFile { envelope: vec![1; 80], record: genuine_exit_record() }.to_bytes()
+}
+
+/// The user's file of an exit kit.
+pub fn exit_user_file(bytes: &[u8]) {
+    if let Ok(file) = UserFile::from_bytes(bytes) {
+        assert_eq!(file.to_bytes(), bytes, "one encoding");
+    }
+}
+
+/// The export key of [`genuine_exit_custodian_file`].
+pub fn export_key() -> SecretKey {
+    SecretKey::from_seed(&[6; 32])
+}
+
+/// Genuine input of [`exit_custodian_file`].
+pub fn genuine_exit_custodian_file() -> Vec<u8> {
+    let recovery_code::Place { deployment, client, backup } = place();
+    let export = Export { deployment, client, backup, export_key: *export_key().public_key().as_bytes() };
+    let half = |curve: Curve| {
+        let (pair, points) = (PairId::from_bytes([curve.code(); 16]), (vec![2; 33], vec![3; 33]));
+        let entropy = &mut DangerSeededEntropy::new(u64::from(curve.code()));
+        ExportedHalf::seal(&export, (curve, pair), points, &[curve.code(); 32], entropy).expect("a key")
+    };
+    CustodianFile { export, halves: Curve::ALL.map(half).to_vec() }.to_bytes()
+}
+
+/// The custodian's file of an exit kit.
+pub fn exit_custodian_file(bytes: &[u8]) {
+    let Ok(file) = CustodianFile::from_bytes(bytes) else { return };
+    assert_eq!(file.to_bytes(), bytes, "one encoding");
+    if Curve::ALL.iter().all(|curve| file.open(*curve, &export_key()).is_ok()) {
+        assert_eq!(bytes, genuine_exit_custodian_file(), "nothing but the genuine file opens");
     }
 }

@@ -20,9 +20,10 @@ use halfkey_cli::{
 use halfkey_client::host::{Clock, Transport};
 use halfkey_tests::{
     browser::Browser,
-    deployment::halfkey,
+    deployment::{Backing, Deployment, halfkey},
     drive::{Call, DriveEmulator},
     oauth::{OAuthServer, Wish},
+    user::User,
 };
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -160,6 +161,39 @@ async fn what_the_user_does_instead_is_told_apart_and_changes_nothing() {
     assert_eq!(world.run("tablet", &["status"]).1["google"]["state"], "OK");
     std::fs::write(&world.client, r#"{"web":{"client_id":"1"}}"#).unwrap();
     assert_eq!(failed(world.run("laptop", &["login"])), (2, "USAGE".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wallet_is_backed_up_to_google_drive_lost_and_recovered() {
+    let world = World::new().await;
+    let deployment = Deployment::start(&Backing::Sqlite).unwrap();
+    let client = deployment.new_client().await.unwrap();
+    let laptop = User::new(&deployment, "laptop", PASSPHRASE, &client);
+    let addresses = laptop.does(&["create"], &[])["addresses"].take();
+    let backup = ["backup", "--method", "google-drive"];
+    let (status, error) = laptop.fails(&backup, &[]);
+    assert_eq!((status, &error["code"]), (2, &json!("GOOGLE_NOT_SIGNED_IN")));
+    let at = |user: &User<'_>| user.profile.display().to_string();
+    assert_eq!(world.signs_in(&at(&laptop), "alice", Wish::Allow).await, (0, account("alice@example.com")));
+    assert_eq!(laptop.does(&backup, &[])["method"], "GDRIVE");
+    assert_eq!(world.drive.files("alice").len(), 1);
+    laptop.does(&["verify", "--method", "google-drive"], &[]);
+    std::fs::remove_dir_all(&laptop.profile).unwrap();
+
+    let desktop = User::new(&deployment, "desktop", PASSPHRASE, &client);
+    let recover = ["recover", "--method", "google-drive", "--old-devices", "revoke"];
+    assert_eq!(world.signs_in(&at(&desktop), "bob", Wish::Allow).await, (0, account("bob@example.com")));
+    let (_, error) = desktop.fails(&recover, &[]);
+    assert_eq!(error["code"], "ACCOUNT_MISMATCH", "{error}");
+    assert_eq!(world.signs_in(&at(&desktop), "alice", Wish::Allow).await, (0, account("alice@example.com")));
+    assert_eq!(desktop.does(&recover, &[])["addresses"], addresses);
+    desktop.signs(&addresses);
+
+    // Ended at Google, the backup is neither there nor gone: the user has to sign in again.
+    copy(&desktop.profile, &world.profile("tablet"));
+    assert_eq!(world.run("tablet", &["logout", "--revoke"]).0, 0);
+    let (_, error) = desktop.fails(&["verify", "--method", "google-drive"], &[]);
+    assert_eq!(error["code"], "NEEDS_REAUTH", "{error}");
 }
 
 /// A program that uses the library itself.

@@ -21,6 +21,8 @@ routes! {
     CUSTODIAN_ENABLE_EJECT = "/api/v3/custodians/me/clients/{client_id}/enable-eject";
     /// What one client could eject: identifiers and windows, never a share (custodian key).
     CUSTODIAN_EJECTABLE = "/api/v3/custodians/me/clients/{client_id}/ejectable-backup-shares";
+    /// The custodian's file of one client's exit kit (custodian key).
+    CUSTODIAN_EXIT_KIT = "/api/v3/custodians/me/clients/{client_id}/exit-kit";
     /// The apps and origins that may use the passkeys of the custodian's relying party (custodian key).
     CUSTODIAN_RELYING_PARTY = "/api/v3/custodians/me/relying-party";
     /// The calling client: wallets, share pairs, backup status.

@@ -15,7 +15,11 @@ use std::{
     time::Duration,
 };
 
-use halfkey_client::host::{Clock, Request, Transport};
+use async_trait::async_trait;
+use halfkey_client::{
+    GoogleConfig,
+    host::{Clock, CloudToken, CloudTokenError, CloudTokenProvider, CloudTokenRequest, Request, Transport},
+};
 use oauth2::{CsrfToken, PkceCodeChallenge, RedirectUrl, Scope};
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -25,7 +29,7 @@ pub use client::{Endpoints, GoogleClient};
 use exchange::{AccessToken, Tokens};
 use redirect::Redirect;
 
-use crate::{error::Result, output::to_stderr, passkey::open_browser, profile::GoogleFile};
+use crate::{Error, error::Result, output::to_stderr, passkey::open_browser, profile::GoogleFile};
 
 /// The app's own hidden folder: a scope that Google calls non-sensitive.
 pub const SCOPE_DRIVE: &str = "https://www.googleapis.com/auth/drive.appdata";
@@ -122,6 +126,8 @@ impl GoogleError {
 pub struct GoogleToken {
     /// For the `Authorization` header of Google Drive.
     pub access_token: Zeroizing<String>,
+    /// The app's client id.
+    pub client_id: String,
     /// `sub` of the id token: the account's stable id.
     pub account: String,
     /// What the user knows the account by.
@@ -281,13 +287,44 @@ impl GoogleSignIn {
             held.access = Some((access, now.saturating_add(lives_ms)));
         }
         let Some((access, _)) = &held.access else { return Err(GoogleError::NeedsReauth.into()) };
-        let (account, label) = (held.account.id.clone(), held.account.label.clone());
-        Ok(GoogleToken { access_token: access.0.clone(), account, label })
+        let Account { client, id, label, .. } = &held.account;
+        let (client_id, account, label) = (client.id.clone(), id.clone(), label.clone());
+        Ok(GoogleToken { access_token: access.0.clone(), client_id, account, label })
     }
 
     /// Google refused the last token: the next one is a new one.
     pub fn invalidated(&self) {
         self.refused.store(true, Ordering::Release);
+    }
+}
+
+#[async_trait]
+impl CloudTokenProvider for GoogleSignIn {
+    /// Asks nobody: who is not signed in has to sign in first (`halfkey wallet google login`).
+    async fn token(&self, wanted: &CloudTokenRequest) -> std::result::Result<CloudToken, CloudTokenError> {
+        match Self::token(self).await {
+            // A token of another app would open another folder.
+            Ok(token) if wanted.scope != SCOPE_DRIVE || token.client_id != wanted.client_id => {
+                Err(CloudTokenError::NeedsReauth)
+            }
+            Ok(GoogleToken { access_token, account, label, .. }) => Ok(CloudToken { access_token, account, label }),
+            Err(Error::Google(GoogleError::Unreachable | GoogleError::Untrusted | GoogleError::BadAnswer(_))) => {
+                Err(CloudTokenError::Unreachable)
+            }
+            Err(_) => Err(CloudTokenError::NeedsReauth),
+        }
+    }
+
+    fn invalidated(&self) {
+        Self::invalidated(self);
+    }
+}
+
+impl Account {
+    /// What the SDK must know of the app at Google.
+    #[must_use]
+    pub fn storage(&self) -> GoogleConfig {
+        GoogleConfig::new(&self.client.id, "Halfkey").danger_api_base(&self.client.endpoints.drive)
     }
 }
 

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod error;
 pub mod google;
 pub mod judge;
+pub mod offline;
 pub mod output;
 pub mod passkey;
 pub mod passphrase;

@@ -1,7 +1,7 @@
 //! `halfkey wallet …`: a real client against a running server.
 
 mod commands;
-mod eject;
+pub(crate) mod eject;
 mod google;
 mod passkeys;
 mod show;
@@ -13,13 +13,14 @@ use clap::{Args, Subcommand, ValueEnum};
 use halfkey_client::{
     BackupMethod, Builder, Credentials, Halfkey, PasskeyBackup, PasskeyChange, PasskeyMode, PasswordKind, PlatformEnv,
     RecoveryMethod,
-    host::{Clock, Dismissed, Prompt},
+    host::{Clock, Dismissed, Prompt, Timer, Transport},
 };
 use halfkey_envelope::{entropy::OsEntropy, wallet::Method};
 use zeroize::Zeroizing;
 
 use crate::{
     error::{Error, Result},
+    google::{Account, GoogleError, GoogleSignIn},
     output::Output,
     profile::Profile,
     secrets::Secrets,
@@ -120,6 +121,18 @@ enum WalletCommand {
     /// to a file or descriptor that is named; never to standard output or into --json. Until they are acknowledged, and
     /// for 30 days after, the same command on this device gives them again.
     Eject(eject::EjectArgs),
+    /// Make an exit kit: the user's file, and an exit code that is shown once
+    ///
+    /// With the custodian's file of the same kit and its export key, `halfkey offline-recover` gives the private keys
+    /// without any server. It recovers nothing online.
+    ExitKit {
+        /// The new file
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Write the exit code to this file descriptor instead of showing it and asking for it again
+        #[arg(long, value_name = "N")]
+        code_fd: Option<u32>,
+    },
     /// Sign one Solana message with an ejected scalar (read as a secret); needs no server
     ///
     /// An ejected Ed25519 key is a scalar, not a seed, and most wallets cannot import it: transfer everything to a new
@@ -162,6 +175,8 @@ enum MethodName {
     RecoveryCode,
     /// A passkey, in the browser
     Passkey,
+    /// A file in the Google Drive of the account that is signed in
+    GoogleDrive,
 }
 
 /// What a passkey backup needs besides the passkey's signature.
@@ -188,14 +203,17 @@ impl From<ModeName> for PasskeyMode {
 
 impl WalletCommand {
     /// Whether the user's passkeys are asked for.
-    const fn uses_passkeys(&self) -> bool {
+    fn uses_passkeys(&self) -> bool {
+        let changes = matches!(self, Self::Passkeys { command } if !matches!(command, passkeys::PasskeysCommand::List));
+        changes || self.method() == Some(MethodName::Passkey)
+    }
+
+    /// The method that is made or opened, where the command names one.
+    const fn method(&self) -> Option<MethodName> {
         match self {
-            Self::Backup { method, .. } | Self::Verify { method } | Self::Recover { method, .. } => {
-                matches!(method, MethodName::Passkey)
-            }
-            Self::Eject(args) => matches!(args.method(), MethodName::Passkey),
-            Self::Passkeys { command } => !matches!(command, passkeys::PasskeysCommand::List),
-            _ => false,
+            Self::Backup { method, .. } | Self::Verify { method } | Self::Recover { method, .. } => Some(*method),
+            Self::Eject(args) => Some(args.method()),
+            _ => None,
         }
     }
 }
@@ -232,6 +250,16 @@ impl Clock for SystemClock {
     }
 }
 
+/// Lets time pass.
+struct SystemTimer;
+
+#[async_trait::async_trait]
+impl Timer for SystemTimer {
+    async fn wait(&self, ms: u64) {
+        tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+    }
+}
+
 /// What one command works with.
 struct Session {
     halfkey: Halfkey,
@@ -250,16 +278,23 @@ impl Session {
             true => secrets.read("device passphrase")?,
             false => secrets.read_new("new device passphrase")?,
         };
-        let (keys, blobs) = profile.stores(passphrase)?;
+        let (keys, blobs) = profile.stores(passphrase.clone())?;
+        let google = profile.google(passphrase);
+        let account = google.read()?;
+        if args.command.method() == Some(MethodName::GoogleDrive) && account.is_none() {
+            return Err(GoogleError::NotSignedIn.into());
+        }
         let deployment = halfkey_client::Deployment::from_json(&descriptor)?;
         let sheet = match args.command.uses_passkeys() {
             true => Some(args.passkey.sheet(&deployment).await?),
             false => None,
         };
+        let http: Arc<dyn Transport> = Arc::new(HttpTransport::new()?);
         let mut builder = Halfkey::builder(deployment, Credentials::token(credential.as_str()))
             .share_store(Arc::new(keys), Arc::new(blobs))
-            .transport(Arc::new(HttpTransport::new()?))
+            .transport(Arc::clone(&http))
             .clock(Arc::new(SystemClock))
+            .timer(Arc::new(SystemTimer))
             .entropy(Box::new(OsEntropy))
             .prompt(Arc::new(CodePrompt { output: output.clone(), code_fd }))
             .on_progress(output.progress())
@@ -268,9 +303,16 @@ impl Session {
         if let Some(sheet) = &sheet {
             builder = builder.passkeys(Arc::clone(&sheet.passkeys));
         }
+        let storage = account.as_ref().map(Account::storage);
+        if storage.is_some() {
+            builder = builder.cloud_tokens(Arc::new(GoogleSignIn::new(google, http, Arc::new(SystemClock))));
+        }
         let halfkey = accepting(builder, args.passkey.danger_insecure_evidence)?.build()?;
         if let Some(sheet) = sheet {
             halfkey.configure_passkey_storage(sheet.config)?;
+        }
+        if let Some(storage) = storage {
+            halfkey.configure_google_storage(storage)?;
         }
         Ok(Self { halfkey, secrets, _profile: profile })
     }
@@ -286,18 +328,21 @@ impl Session {
             MethodName::Pin => PasswordKind::Pin,
             MethodName::RecoveryCode => return Ok(BackupMethod::RecoveryCode),
             MethodName::Passkey => return Ok(Self::passkey_backup(None, false)),
+            MethodName::GoogleDrive => return Ok(BackupMethod::GoogleDrive),
         };
         let password = self.secrets.read_new(name.new_secret())?.into();
         Ok(BackupMethod::Password { password, kind })
     }
 
     fn recovery_method(&mut self, name: MethodName) -> Result<RecoveryMethod> {
-        if name == MethodName::Passkey {
-            return Ok(RecoveryMethod::Passkey);
-        }
-        let secret = self.secrets.read(name.secret())?;
+        let secret = match name {
+            MethodName::Passkey => return Ok(RecoveryMethod::Passkey),
+            MethodName::GoogleDrive => return Ok(RecoveryMethod::GoogleDrive),
+            _ => self.secrets.read(name.secret())?,
+        };
         Ok(match name {
             MethodName::Passkey => RecoveryMethod::Passkey,
+            MethodName::GoogleDrive => RecoveryMethod::GoogleDrive,
             MethodName::Password | MethodName::Pin => RecoveryMethod::Password(secret.into()),
             MethodName::RecoveryCode => RecoveryMethod::RecoveryCode(secret.into()),
         })
@@ -307,7 +352,7 @@ impl Session {
 impl MethodName {
     const fn secret(self) -> &'static str {
         match self {
-            Self::Password | Self::Passkey => "backup password",
+            Self::Password | Self::Passkey | Self::GoogleDrive => "backup password",
             Self::Pin => "backup PIN",
             Self::RecoveryCode => "recovery code",
         }

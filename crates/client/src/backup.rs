@@ -117,7 +117,7 @@ struct Prepared {
 
 /// What lies beside the envelope, and opens it with the method.
 enum Beside {
-    /// A password's record lies at its door.
+    /// A password's record lies at its door, that of an exit kit in its file.
     Nothing,
     Record(Vec<u8>),
     Stanza(Box<passkey::Made>),
@@ -166,8 +166,10 @@ async fn prepare(
     upload(port, device, begun, &envelope, beside.bytes()).await?;
     let kept = keep(port, device, begun, holder, &mut beside, &record_bytes).await?;
     port.part_done();
-    if let (Holder::Code(code), true) = (holder, confirm) {
-        confirm_code(port, code).await?;
+    match (holder, confirm) {
+        (Holder::Code(code), true) => confirm_code(port, &code.display()).await?,
+        (Holder::Exit(making), true) => confirm_code(port, &making.code.display()).await?,
+        _ => {}
     }
 
     port.stage(Stage::DecryptingShare, None).await?;
@@ -176,6 +178,7 @@ async fn prepare(
     let kept = match (kept, holder) {
         (Some(kept), _) => kept,
         (None, Holder::Code(code)) => opening::record_of_code(port, code, device.client, &stored)?,
+        (None, Holder::Exit(making)) => making.open()?,
         (None, Holder::Passkey(_)) => {
             method_key = MethodKeyStatement::Unread;
             record.to_bytes()
@@ -305,6 +308,10 @@ async fn beside(port: &Port, device: &Device, begun: &BackupBegun, holder: &Hold
             let place = opening::code_place(port, device.client, begun.backup_id);
             Ok(Beside::Record(recovery_code::seal_record(code, place, record, &mut port.entropy())))
         }
+        Holder::Exit(making) => {
+            making.seal(port, opening::code_place(port, device.client, begun.backup_id), record);
+            Ok(Beside::Nothing)
+        }
         Holder::Passkey(plan) => {
             let made = plan.seal(port, device.client, begun.backup_id, record).await?;
             remember(port, &made).await?;
@@ -363,10 +370,11 @@ async fn keep(
     }
 }
 
-async fn confirm_code(port: &Port, code: &RecoveryCode) -> Result<()> {
+/// Shows a code once, and has it typed back.
+async fn confirm_code(port: &Port, code: &Zeroizing<String>) -> Result<()> {
     for attempt in 0..CONFIRMATIONS {
-        let typed = CodeText::from(port.confirm_recovery_code(code.display(), attempt > 0).await?);
-        let same = opening::parse_code(&typed).is_ok_and(|typed| *typed.display() == *code.display());
+        let typed = CodeText::from(port.confirm_recovery_code(code.clone(), attempt > 0).await?);
+        let same = opening::parse_code(&typed).is_ok_and(|typed| *typed.display() == **code);
         if same {
             return Ok(());
         }

@@ -17,6 +17,7 @@ use crate::{
     cloud::{self, Cloud},
     eject::PrivateKeys,
     error::Result,
+    exit_kit::ExitKit,
     port::Port,
     secret::{CodeText, Password},
 };
@@ -426,6 +427,8 @@ pub enum Command {
     },
     /// The ejected keys were shown and kept.
     AcknowledgeEject,
+    /// Make an exit kit.
+    MakeExitKit,
     /// The client's recoveries, newest first.
     Recoveries,
     /// Cancel a recovery that somebody asked for.
@@ -502,6 +505,7 @@ impl Command {
                 | Self::ResumeRecovery { .. }
                 | Self::Eject { .. }
                 | Self::AcknowledgeEject
+                | Self::MakeExitKit
                 | Self::RemoveBackupMethod(_)
                 | Self::Resume
         )
@@ -532,6 +536,8 @@ pub enum Outcome {
     Recovering(Recovering),
     /// An eject.
     Ejecting(Ejecting),
+    /// The user's part of an exit kit.
+    ExitKit(ExitKit),
     /// What a cancel came to.
     Cancelled(Cancelled),
     /// Recoveries.
@@ -583,6 +589,7 @@ pub(crate) async fn run(port: Port, command: Command) -> Result<Outcome> {
             crate::eject::acknowledge(port).await?;
             Outcome::Unit
         }
+        Command::MakeExitKit => Outcome::ExitKit(crate::exit_kit::make_exit_kit(port).await?),
         Command::Recoveries => Outcome::Recoveries(crate::status::recoveries(port).await?),
         Command::CancelRecovery(id) => Outcome::Cancelled(crate::recover::cancel_recovery(port, id).await?),
         Command::Sign(payload) => Outcome::Signed(Box::new(crate::sign::sign(port, payload).await?)),

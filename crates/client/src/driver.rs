@@ -26,6 +26,7 @@ use crate::{
     },
     deployment::Deployment,
     error::{Error, Result},
+    exit_kit::ExitKit,
     host::{
         BlobStore, Clock, CloudTokenError, CloudTokenProvider, Dismissed, FixedToken, PasskeyError, Passkeys, Prompt,
         SecretStore, SessionProvider, SyncedError, SyncedSecretStore, Timer, Transport,
@@ -405,7 +406,9 @@ impl Halfkey {
     /// # Errors
     /// Whatever the command says; [`Error::OperationInProgress`] while another one changes this device's state.
     pub async fn run(&self, command: Command) -> Result<Outcome> {
-        if matches!(command, Command::Backup(BackupMethod::RecoveryCode)) && self.host.prompt.is_none() {
+        if matches!(command, Command::Backup(BackupMethod::RecoveryCode) | Command::MakeExitKit)
+            && self.host.prompt.is_none()
+        {
             return Err(Error::HostIncomplete { what: "Prompt" });
         }
         if command.needs_passkeys() && self.host.passkeys.is_none() {
@@ -626,6 +629,17 @@ impl Halfkey {
     /// [`Error::RecoveryOver`] if this device has ejected nothing.
     pub async fn acknowledge_eject(&self) -> Result<()> {
         self.run(Command::AcknowledgeEject).await.map(|_| ())
+    }
+
+    /// Makes an exit kit: a backup of its own, whose client half lies in a file under an exit code that is shown once, and
+    /// whose custodian's half the custodian keeps, sealed to its offline export key. Both together give the private keys
+    /// without any server ([`crate::offline_recover`]); neither alone says anything. It recovers nothing online, and does not
+    /// count as a backup.
+    ///
+    /// # Errors
+    /// [`Error::NoExportKey`], [`Error::NotConfirmed`], and as [`Halfkey::backup_wallet`].
+    pub async fn make_exit_kit(&self) -> Result<ExitKit> {
+        outcome!(self.run(Command::MakeExitKit), ExitKit)
     }
 
     /// The client's recoveries, newest first.

@@ -129,8 +129,21 @@ pub struct PrivateKeys {
     pub addresses: Addresses,
     /// The Bitcoin network whose address is shown.
     pub network: Network,
-    /// The eject.
-    pub eject_id: RecoveryId,
+    /// The eject; `None` out of an exit kit.
+    pub eject_id: Option<RecoveryId>,
+}
+
+impl PrivateKeys {
+    pub(crate) fn new(
+        secp256k1: Zeroizing<[u8; 32]>,
+        ed25519: Zeroizing<[u8; 32]>,
+        addresses: Addresses,
+        network: Network,
+        eject_id: Option<RecoveryId>,
+    ) -> Self {
+        let (secp256k1, ed25519) = (Secp256k1PrivateKey(secp256k1), Ed25519Scalar(ed25519));
+        Self { secp256k1, ed25519, addresses, network, eject_id }
+    }
 }
 
 impl fmt::Debug for PrivateKeys {
@@ -315,9 +328,9 @@ async fn execute(
     identify(&addresses, expected)?;
     let released = prove(port, device, eject, &opened, &stored).await?;
     port.part_done();
-    let secp256k1 = Secp256k1PrivateKey(combine(port, device, &opened, &released, Curve::Secp256k1)?);
-    let ed25519 = Ed25519Scalar(combine(port, device, &opened, &released, Curve::Ed25519)?);
-    let keys = PrivateKeys { secp256k1, ed25519, addresses, network: port.setting.network, eject_id: eject.id };
+    let secp256k1 = combine(port, device, &opened, &released, Curve::Secp256k1)?;
+    let ed25519 = combine(port, device, &opened, &released, Curve::Ed25519)?;
+    let keys = PrivateKeys::new(secp256k1, ed25519, addresses, port.setting.network, Some(eject.id));
     port.all_done().await?;
     Ok(keys)
 }

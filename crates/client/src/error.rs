@@ -84,6 +84,15 @@ pub enum Error {
     /// The wallet was ejected: its owner has the private keys.
     #[error("the wallet was ejected")]
     Ejected,
+    /// The deployment's descriptor has no export key of the custodian: an exit kit could be opened by nobody.
+    #[error("this deployment has no export key")]
+    NoExportKey,
+    /// The parts of an exit kit do not fit together.
+    #[error("the exit kit was refused: {code}")]
+    ExitKit {
+        /// Which part: `USER_FILE`, `CUSTODIAN_FILE`, `OTHER_BACKUP` or `EXPORT_KEY`.
+        code: &'static str,
+    },
     /// The server gave an older or another backup than the method witnesses.
     #[error("rollback: have {have}, want {want}")]
     Rollback {
@@ -325,6 +334,8 @@ impl Error {
             Self::EjectNotEnabled => "EJECT_NOT_ENABLED",
             Self::Ejecting => "EJECTING",
             Self::Ejected => "EJECTED",
+            Self::NoExportKey => "NO_EXPORT_KEY",
+            Self::ExitKit { .. } => "EXIT_KIT",
             Self::Rollback { .. } => "ROLLBACK",
             Self::ClockSkew { .. } => "CLOCK_SKEW",
             Self::BackupBroken(_) => "BACKUP_BROKEN",
@@ -404,6 +415,8 @@ impl Error {
             Self::EjectNotEnabled => "Ask the custodian to open a window for the eject, then call again inside it.",
             Self::Ejecting => "Repeat the eject on the device that began it, and acknowledge the keys.",
             Self::Ejected => "Use the private keys that were ejected; nothing here signs any more.",
+            Self::NoExportKey => "Ask the operator for a descriptor with the custodian's export key.",
+            Self::ExitKit { .. } => "Check the part that is named: both files must be of the same kit.",
             Self::Rollback { .. } => "The server offered an outdated backup. Stop and tell the operator.",
             Self::ClockSkew { .. } => "Ask the user to set date and time of this device, then call again.",
             Self::BackupBroken(_) => {

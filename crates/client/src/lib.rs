@@ -18,6 +18,7 @@ mod door;
 mod driver;
 mod eject;
 mod error;
+mod exit_kit;
 mod heal;
 pub mod host;
 mod keeper;
@@ -47,6 +48,7 @@ pub use deployment::Deployment;
 pub use driver::{Builder, Credentials, Halfkey, ShareStore};
 pub use eject::{Ed25519Scalar, PrivateKeys, Secp256k1PrivateKey};
 pub use error::{Error, Result, StorageReason, WeakReason};
+pub use exit_kit::{ExitKit, offline_recover};
 pub use halfkey_api::{
     chain::Addresses,
     message::{DrillLevel, OldDevices},

@@ -1,6 +1,8 @@
 //! Opening a backup: the method gives the record, the record opens the envelope, and every half is checked against its
 //! public point. Used to read a new backup back, to recover and to verify.
 
+use std::sync::Arc;
+
 use halfkey_api::{
     bytes::HexBytes,
     message::{BackupPairPoints, CipherText, CurveProof, DoorContext, DrillLevel},
@@ -28,6 +30,7 @@ use crate::{
     device::{Device, KnownBackup},
     door::Door,
     error::{Error, Result},
+    exit_kit,
     passkey::{self, PasskeySet},
     port::Port,
     secret::CodeText,
@@ -39,6 +42,7 @@ pub(crate) enum Holder {
     Code(RecoveryCode),
     Passkey(Box<passkey::Plan>),
     Cloud(Cloud),
+    Exit(Arc<exit_kit::Making>),
 }
 
 impl Holder {
@@ -48,6 +52,7 @@ impl Holder {
             Self::Code(_) => Method::RecoveryCode,
             Self::Passkey(_) => Method::Passkey,
             Self::Cloud(cloud) => cloud.method(),
+            Self::Exit(_) => Method::Exit,
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod cloud;
 pub mod custodian;
 pub mod door;
 pub mod entropy;
+pub mod exit_kit;
 pub mod frame;
 pub mod hash;
 pub mod hpke;

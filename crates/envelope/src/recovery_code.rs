@@ -99,7 +99,7 @@ impl RecoveryCode {
     }
 
     /// `HKDF-Extract(salt, code)` (RFC 5869, SHA-256).
-    fn key(&self, salt: &[u8; 32]) -> SealKey {
+    pub(crate) fn key(&self, salt: &[u8; 32]) -> SealKey {
         let (prk, _) = Hkdf::<Sha256>::extract(Some(salt), self.0.as_ref());
         SealKey::from_bytes(Zeroizing::new(prk.into()))
     }

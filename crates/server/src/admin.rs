@@ -156,6 +156,22 @@ pub async fn add_pepper_root(app: &App) -> Result<u32, Error> {
     crate::keys::make_pepper_root(&app.store, app.kms.as_ref(), app.deployment, next, app.now_ms()).await
 }
 
+/// Registers the public half of the custodian's offline export key, once. Whether it is the one that counts now.
+///
+/// # Errors
+/// The database's own trouble.
+pub async fn register_export_key(app: &App, key: &[u8; 32]) -> Result<bool, Error> {
+    app.register_export_key(key, app.now_ms()).await
+}
+
+/// The export key that is registered.
+///
+/// # Errors
+/// The database's own trouble.
+pub async fn export_key(app: &App) -> Result<Option<[u8; 32]>, Error> {
+    app.export_key().await
+}
+
 /// Revokes an API key at once.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ pub struct Details {
     pub evidence: Option<EvidencePolicy>,
     /// Relying parties whose passkeys may hold a backup.
     pub relying_parties: Vec<String>,
-    /// The custodian's offline export key.
+    /// The custodian's offline export key; by default the registered one.
     pub export_key: Option<HpkePublic>,
 }
 
@@ -57,7 +57,10 @@ pub async fn descriptor(app: &App, details: Details) -> Result<SignedDescriptor,
         evidence: details.evidence.unwrap_or(evidence),
         audit_log_key: app.keys.audit.public(),
         relying_parties: details.relying_parties,
-        export_key: details.export_key,
+        export_key: match details.export_key {
+            Some(key) => Some(key),
+            None => app.export_key().await?.map(HpkePublic),
+        },
         allow_digest: app.config.allow_digest,
         profile,
     };

@@ -167,9 +167,10 @@ pub(crate) const fn statement(statement: MethodKeyStatement, device_bound: bool)
 
 /// Whether a backup survives the loss of any one device, as far as anybody knows: completed, its method's key is not on
 /// one device only, and no drill has found that it does not hold; of iCloud Keychain, another device has read it, or the
-/// user has confirmed that it is on (DECISIONS.md D31).
+/// user has confirmed that it is on (DECISIONS.md D31). An exit kit recovers nothing.
 pub(crate) fn protects(shown: &MethodStatus) -> bool {
     let reaches_others = !shown.pending_sync || shown.sync_confirmed_at.is_some();
     let holds = shown.verification_failed_at.is_none();
-    shown.status == COMPLETED && !shown.asserted_device_bound && reaches_others && holds
+    let recovers = shown.method != Method::Exit;
+    shown.status == COMPLETED && !shown.asserted_device_bound && reaches_others && holds && recovers
 }

@@ -46,19 +46,22 @@ async fn backed_up(world: &World) -> (String, Phone, Addresses) {
     (token, phone, addresses)
 }
 
-/// The keys are those of the addresses, by libraries that had no part in making them.
 async fn keys_are_of(world: &World, token: &str, keys: &PrivateKeys, addresses: &Addresses) {
-    assert_eq!(&keys.addresses, addresses);
     let wallets = world.client_of(token).await.wallets;
-    let public_key = wallets[0].public_key.clone().unwrap().0;
-    assert_eq!(verify::ethereum_address(&public_key).unwrap(), addresses.ethereum);
+    keys_fit(keys, addresses, &wallets[0].public_key.clone().unwrap().0);
+}
+
+/// The keys are those of the addresses, by libraries that had no part in making them.
+pub fn keys_fit(keys: &PrivateKeys, addresses: &Addresses, public_key: &[u8]) {
+    assert_eq!(&keys.addresses, addresses);
+    assert_eq!(verify::ethereum_address(public_key).unwrap(), addresses.ethereum);
     let hex = keys.secp256k1.ethereum_hex();
     let mut secret = [0u8; 32];
     hex::decode_to_slice(hex.strip_prefix("0x").unwrap(), &mut secret).unwrap();
-    verify::is_private_key_of(&secret, &public_key).unwrap();
+    verify::is_private_key_of(&secret, public_key).unwrap();
     let mut other = secret;
     other[31] ^= 1;
-    assert!(verify::is_private_key_of(&other, &public_key).is_err());
+    assert!(verify::is_private_key_of(&other, public_key).is_err());
     let wif = bs58::decode(keys.secp256k1.bitcoin_wif(Bitcoin::Mainnet).as_str()).with_check(Some(0x80)).into_vec();
     let wif = wif.unwrap();
     assert_eq!((wif.len(), &wif[1..33], wif[33]), (34, &secret[..], 1));
@@ -124,7 +127,7 @@ async fn an_eject_needs_the_custodians_window_and_ends_the_wallet() {
     keys_are_of(&world, &token, &keys, &addresses).await;
     assert!(world.client_of(&token).await.wallets.iter().all(|wallet| wallet.state == "ejecting"));
     nothing_else_works(&world, &phone, &token, &addresses, &Error::Ejecting).await;
-    let id = keys.eject_id;
+    let id = keys.eject_id.unwrap();
     assert_eq!(phone.halfkey.cancel_recovery(id).await, Err(Error::Refused { id: "SHARE_STATE".into() }));
 
     // The window is long closed, the app was killed, the clock went on: the same device gets the same keys.

@@ -7,6 +7,7 @@ mod devices;
 mod drill;
 mod drive;
 mod eject;
+mod exit_kit;
 mod faults;
 mod frozen;
 mod heal;

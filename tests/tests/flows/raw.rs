@@ -44,6 +44,16 @@ impl<'a> Thief<'a> {
         Self::asks(world, token, Method::Passkey, RecoveryPurpose::Recover).await
     }
 
+    /// A device key, and nothing asked for.
+    pub async fn new(world: &'a World, token: &str) -> Self {
+        let (key, client) = (DeviceKey::generate(&mut OsEntropy), world.client_of(token).await);
+        Self { world, token: token.to_owned(), key, client, recovery: None }
+    }
+
+    pub fn public_key(&self) -> [u8; 32] {
+        self.key.public().to_bytes()
+    }
+
     /// Opens a recovery or an eject with a device key of its own.
     pub async fn asks(world: &'a World, token: &str, method: Method, purpose: RecoveryPurpose) -> Self {
         let key = DeviceKey::generate(&mut OsEntropy);

@@ -181,6 +181,15 @@ impl World {
         self.custodian_asks_with(&self.custodian_key, method, path, body).await
     }
 
+    /// What the custodian's backend downloads.
+    pub async fn custodian_gets(&self, key: Option<&str>, path: &str) -> (u16, Vec<u8>) {
+        let key = key.unwrap_or(&self.custodian_key);
+        let request = http::Request::get(path).header("authorization", format!("Bearer {key}"));
+        let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        (status, to_bytes(response.into_body(), 1 << 20).await.unwrap().to_vec())
+    }
+
     /// The same with another key.
     pub async fn custodian_asks_with(
         &self,

@@ -8,9 +8,9 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use halfkey_client::host::{Request, Response, Transport, TransportError};
 use oauth2::{
-    AuthType, AuthUrl, AuthorizationCode, Client, ClientId, EndpointNotSet, EndpointSet, ExtraTokenFields, HttpRequest,
-    HttpResponse, PkceCodeVerifier, RedirectUrl, RequestTokenError, StandardErrorResponse, StandardRevocableToken,
-    StandardTokenResponse, TokenResponse, TokenUrl,
+    AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, Client, ClientId, EndpointNotSet, EndpointSet,
+    ExtraTokenFields, HttpRequest, HttpResponse, PkceCodeVerifier, RedirectUrl, RequestTokenError,
+    StandardErrorResponse, StandardRevocableToken, StandardTokenResponse, TokenResponse, TokenUrl,
     basic::{
         BasicErrorResponse, BasicErrorResponseType, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse,
         BasicTokenType,
@@ -94,7 +94,7 @@ pub(super) async fn code(
 ) -> Result<Tokens, GoogleError> {
     let request = oauth.exchange_code(AuthorizationCode::new(code.0.to_string()));
     let request = request.set_pkce_verifier(verifier).set_redirect_uri(std::borrow::Cow::Owned(redirect));
-    tokens(request.request_async(&carrier(http)).await)
+    tokens(request.request_async(&Carrier(Arc::clone(http))).await)
 }
 
 /// A refresh token for a new access token.
@@ -107,7 +107,7 @@ pub(super) async fn refresh(
     refresh: &RefreshToken,
 ) -> Result<Tokens, GoogleError> {
     let refresh = oauth2::RefreshToken::new(refresh.0.to_string());
-    tokens(oauth.exchange_refresh_token(&refresh).request_async(&carrier(http)).await)
+    tokens(oauth.exchange_refresh_token(&refresh).request_async(&Carrier(Arc::clone(http))).await)
 }
 
 /// Ends a refresh token and all that came of it.
@@ -153,11 +153,14 @@ pub(super) async fn send(http: &Arc<dyn Transport>, request: Request) -> Result<
     }
 }
 
-type Carried<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, GoogleError>> + Send + 'a>>;
-
 /// The command line's transport, as the `oauth2` crate wants it.
-fn carrier<'a>(http: &'a Arc<dyn Transport>) -> impl Fn(HttpRequest) -> Carried<'a> {
-    move |request| {
+struct Carrier(Arc<dyn Transport>);
+
+impl<'c> AsyncHttpClient<'c> for Carrier {
+    type Error = GoogleError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, GoogleError>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let mut headers = Vec::new();
@@ -165,7 +168,7 @@ fn carrier<'a>(http: &'a Arc<dyn Transport>) -> impl Fn(HttpRequest) -> Carried<
                 let value = value.to_str().map_err(|_| GoogleError::BadAnswer("REQUEST"))?;
                 headers.push((name.to_string(), value.to_owned()));
             }
-            let answer = send(http, Request { method: "POST", url: head.uri.to_string(), headers, body }).await?;
+            let answer = send(&self.0, Request { method: "POST", url: head.uri.to_string(), headers, body }).await?;
             let mut response = HttpResponse::new(answer.body);
             let status = oauth2::http::StatusCode::from_u16(answer.status);
             *response.status_mut() = status.map_err(|_| GoogleError::BadAnswer("STATUS"))?;

@@ -167,6 +167,31 @@ async fn why_there_is_no_token_is_told_apart_and_nothing_is_forgotten() {
 }
 
 #[tokio::test]
+async fn the_sdk_gets_tokens_of_its_own_app_and_learns_what_to_do() {
+    let world = World::new();
+    let provider: &dyn CloudTokenProvider = &world.sign_in;
+    let wanted = |client: &str| CloudTokenRequest {
+        client_id: client.to_owned(),
+        application_name: "Halfkey".to_owned(),
+        scope: halfkey_client::host::DRIVE_SCOPE,
+    };
+    for (status, error, expected) in [
+        (400, "invalid_grant", CloudTokenError::NeedsReauth),
+        (401, "invalid_client", CloudTokenError::NeedsReauth),
+        (503, "", CloudTokenError::Unreachable),
+    ] {
+        world.google.will([(status, json!({ "error": error }))]);
+        assert_eq!(provider.token(&wanted("app")).await.map(|_| ()), Err(expected));
+    }
+    world.google.will([(200, token("one", 3600)), (200, token("two", 3600))]);
+    let given = provider.token(&wanted("app")).await.unwrap();
+    assert_eq!((given.access_token.as_str(), given.account.as_str()), ("one", "42"));
+    assert_eq!(provider.token(&wanted("other")).await.map(|_| ()), Err(CloudTokenError::NeedsReauth));
+    provider.invalidated();
+    assert_eq!(provider.token(&wanted("app")).await.unwrap().access_token.as_str(), "two");
+}
+
+#[tokio::test]
 async fn only_the_passphrase_opens_the_account() {
     let world = World::new();
     let other = Zeroizing::new("other".to_owned());

@@ -26,7 +26,7 @@ pub(super) async fn run(args: WalletArgs, output: &Output) -> Result<()> {
         return google::run(&args, command, output).await;
     }
     let code_fd = match &args.command {
-        WalletCommand::Backup { code_fd, .. } => *code_fd,
+        WalletCommand::Backup { code_fd, .. } | WalletCommand::ExitKit { code_fd, .. } => *code_fd,
         _ => None,
     };
     let mut session = Session::open(&args, output, code_fd).await?;
@@ -50,6 +50,7 @@ pub(super) async fn run(args: WalletArgs, output: &Output) -> Result<()> {
         WalletCommand::Recover { method, old_devices, expect_ethereum } => {
             recover(session, method, old_devices, expect_ethereum, output).await
         }
+        WalletCommand::ExitKit { out, .. } => exit_kit(session, &out, output).await,
         WalletCommand::Eject(args) => eject::run(session, args, output).await,
         WalletCommand::Recoveries { cancel } => recoveries(session, cancel, output).await,
         WalletCommand::Heal => heal(session, output).await,
@@ -161,6 +162,22 @@ async fn heal(session: &mut Session, output: &Output) -> Result<()> {
     let curves: Vec<_> = healed.iter().map(|curve| curve.as_str()).collect();
     let line = format!("This device signs again on {}; keys and addresses are the same.", curves.join(" and "));
     output.result(&[line], &json!({ "healed": curves }));
+    Ok(())
+}
+
+async fn exit_kit(session: &mut Session, out: &std::path::Path, output: &Output) -> Result<()> {
+    let mut file = eject::new_private_file(out)?;
+    let kit = session.halfkey.make_exit_kit().await;
+    if kit.is_err() {
+        drop(std::fs::remove_file(out));
+    }
+    let kit = kit?;
+    std::io::Write::write_all(&mut file, &kit.file).and_then(|()| file.sync_all()).at(out)?;
+    let lines = [
+        format!("{}: the user's file of the exit kit. Keep it apart from its code.", out.display()),
+        "The custodian fetches and keeps the other file; see docs/exit-kit.md.".to_owned(),
+    ];
+    output.result(&lines, &json!({ "backupId": kit.backup_id, "file": out, "committedAt": kit.committed_at }));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{IsTerminal, Write},
     os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
@@ -64,10 +64,7 @@ impl Place {
     /// Opened before anything is changed: keys that nobody can see must not leave.
     fn open(args: &EjectArgs) -> Result<Self> {
         match (&args.keys_file, args.keys_fd) {
-            (Some(path), _) => {
-                let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).at(path)?;
-                Ok(Self::File(file, path.clone()))
-            }
+            (Some(path), _) => Ok(Self::File(new_private_file(path)?, path.clone())),
             (None, Some(fd)) => {
                 let path = PathBuf::from(format!("/dev/fd/{fd}"));
                 Ok(Self::Descriptor(OpenOptions::new().write(true).open(&path).at(&path)?))
@@ -86,7 +83,7 @@ impl Place {
                 Ok(())
             }
             Self::File(file, path) => file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).at(path),
-            Self::Descriptor(file) => file.write_all(text.as_bytes()).at(std::path::Path::new("--keys-fd")),
+            Self::Descriptor(file) => file.write_all(text.as_bytes()).at(Path::new("--keys-fd")),
         }
     }
 
@@ -98,8 +95,13 @@ impl Place {
     }
 }
 
+/// A new file that its owner alone can read.
+pub(crate) fn new_private_file(path: &Path) -> Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).at(path)
+}
+
 /// One `name value` per line, for people and for programs.
-fn text(keys: &PrivateKeys) -> Zeroizing<String> {
+pub(crate) fn text(keys: &PrivateKeys) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(1024));
     let (hex, wif, scalar) =
         (keys.secp256k1.ethereum_hex(), keys.secp256k1.bitcoin_wif(keys.network), keys.ed25519.hex());

@@ -10,6 +10,7 @@ use halfkey_envelope::{
     custodian::{DataKey, ShredKey},
     door::{KeeperPart, OprfKey, ReadBackToken, UnlockTag},
     entropy::DangerSeededEntropy,
+    exit_kit::ExitCode,
     frame::{Challenge, Channel, LinkKey, Response},
     hpke::{AnswerKey, Request, SecretKey, Sender},
     keeper::SealRootKey,
@@ -44,7 +45,19 @@ macro_rules! never {
 }
 
 never!(SealKey, FileKey, DataKey, ShredKey, SecretKey, AnswerKey, Contents, Record);
-never!(SealRootKey, KeeperPart, OprfKey, ReadBackToken, UnlockTag, LinkKey, Channel, Blinding, RecoveryCode, Password);
+never!(
+    SealRootKey,
+    KeeperPart,
+    OprfKey,
+    ReadBackToken,
+    UnlockTag,
+    LinkKey,
+    Channel,
+    Blinding,
+    RecoveryCode,
+    ExitCode,
+    Password
+);
 never!(Pepper, PepperRoot);
 never!(Stretched, Unlocking, Part, PrfOutput, KeeperContents, Sender, Release, PendingRelease, ReleaseAnswer);
 
@@ -69,6 +82,7 @@ fn shown() -> Vec<(&'static str, String)> {
         ("LinkKey", format!("{:?}", LinkKey::generate(&mut entropy))),
         ("Channel", format!("{:?}", channel(&mut entropy))),
         ("Blinding", format!("{:?}", Blinding::new(b"input", &mut entropy).unwrap())),
+        ("ExitCode", format!("{:?}", ExitCode::generate(&mut entropy))),
         ("RecoveryCode", format!("{:?}", RecoveryCode::generate(&mut entropy))),
         ("Stretched", format!("{:?}", door::stretched(&mut entropy))),
         ("Unlocking", format!("{:?}", door::Flow::new("correct horse", &mut entropy).unlocking(&mut entropy).unwrap())),

@@ -23,7 +23,7 @@ use crate::{
     app::{App, Inner},
     backup,
     ceremony::nonce,
-    challenge,
+    challenge, exit_kit,
     fault::Fault,
     http::{auth::Signed, body, path::Id},
     openapi::{DeviceHeaders, Refused},
@@ -45,6 +45,7 @@ pub(super) async fn begin(
     let body::Json(BeginBackup { method }) = call.body;
     let (client, now_ms) = (call.caller.client, call.caller.now_ms);
     must_be_offered(&app, &method)?;
+    exit_kit::must_be_offered(&app, &method).await?;
     app.limit(&format!("backups:{client}"), app.config.limits.backups, now_ms).await?;
     let id = BackupId::generate(&mut OsEntropy, now_ms);
     let pairs = Curve::ALL.map(|curve| (curve, PairId::generate(&mut OsEntropy, now_ms)));
@@ -85,7 +86,8 @@ fn must_be_offered(app: &App, method: &Method) -> Result<(), Fault> {
         // A stanza says whether it needs the keeper; see `record_must_fit`.
         Method::Passkey | Method::RecoveryCode | Method::Custom(_) => true,
         Method::GoogleDrive | Method::ICloud => true,
-        Method::Exit => false,
+        // Where an export key is registered; see `exit_kit`.
+        Method::Exit => true,
     };
     if offered { Ok(()) } else { Err(Fault::field("method", "not offered by this deployment")) }
 }
@@ -96,6 +98,7 @@ fn record_must_fit(app: &App, method: &Method, record: Option<&[u8]>) -> Result<
     let refused = |message| Err(Fault::field("sealedRecord", message));
     match (method, record) {
         (Method::RecoveryCode, None) => refused("a recovery code needs it"),
+        (Method::Exit, Some(_)) => refused("an exit kit's record lies in its file"),
         (Method::Password, Some(_)) => refused("a password's record lies at its door"),
         (Method::GoogleDrive | Method::ICloud, Some(_)) => refused("a cloud's record lies there"),
         (Method::Passkey, None) => refused("a passkey needs its stanza"),

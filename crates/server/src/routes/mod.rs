@@ -7,6 +7,7 @@ mod custodians;
 mod devices;
 mod door;
 mod eject;
+mod exit_kit;
 mod open;
 mod passkey_page;
 mod recoveries;
@@ -28,6 +29,7 @@ pub(crate) fn custodian() -> OpenApiRouter<App> {
         .routes(routes!(custodians::create_session))
         .routes(routes!(eject::enable))
         .routes(routes!(eject::ejectable))
+        .routes(routes!(exit_kit::export))
         .routes(routes!(relying_party::show, relying_party::put))
 }
 

@@ -3,7 +3,7 @@
 //!
 //! An eject is a recovery with another purpose: asked for, delayed, listed and cancelled like one. What differs is here.
 
-use halfkey_envelope::id::{ApiKeyId, ClientId, CustodianId, RecoveryId};
+use halfkey_envelope::id::{ApiKeyId, BackupId, ClientId, CustodianId, RecoveryId};
 use halfkey_protocol::lifecycle::{Event, Refusal, RetireReason, WalletState};
 
 use super::{
@@ -163,6 +163,17 @@ impl Store {
         let eject = load_eject(&mut work, client, id, now_ms).await?;
         work.commit(now_ms).await?;
         Ok(eject)
+    }
+
+    /// Notes that the custodian's half of an exit kit has left.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] client.
+    pub async fn tell_exported(&self, client: ClientId, backup: BackupId, now_ms: u64) -> Result<(), Error> {
+        let mut work = self.work().await?;
+        work.hold_client(client).await?;
+        work.tell(client, "exit-kit.exported", serde_json::json!({ "backup": backup }), now_ms).await?;
+        work.commit(now_ms).await
     }
 
     /// Retires every half of the clients whose acknowledgement is 30 days old. What is retired is erased as after any

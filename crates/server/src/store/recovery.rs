@@ -237,6 +237,10 @@ impl Store {
                 wallets
             }
         };
+        // An exit kit opens offline, with the custodian's export key, and nothing here.
+        if new.method == Method::Exit {
+            return Err(Error::Unknown(What::Backup));
+        }
         let slot = work.slot(client, &SlotKey::Backup { client, method: new.method.clone() }).await?;
         let pair = slot.standing().ok_or(Error::Unknown(What::Backup))?;
         may_recover(pair)?;

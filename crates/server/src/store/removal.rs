@@ -121,6 +121,9 @@ async fn must_be_removable(
     force: Force,
 ) -> Result<(), Error> {
     let (signing, backups): (Vec<Slot>, Vec<Slot>) = slots.iter().cloned().partition(|slot| slot.key.is_signing());
+    // An exit kit recovers nothing: it is no protection that could be left.
+    let recovers = |slot: &Slot| !matches!(&slot.key, SlotKey::Backup { method: Method::Exit, .. });
+    let backups: Vec<Slot> = backups.into_iter().filter(recovers).collect();
     for wallet in wallets_of(&mut work.tx, client).await? {
         let Some(state) = wallet.state else { continue };
         let own = |slot: &&Slot| matches!(slot.key, SlotKey::Signing { wallet: id, .. } if id == wallet.id);

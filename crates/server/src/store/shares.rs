@@ -80,6 +80,8 @@ pub enum HalfUse {
     Recover,
     /// The custodian's proof in a drill: an active backup.
     Verify,
+    /// Leaving for an exit kit, sealed to the offline export key: an active one.
+    Export,
     /// Leaving in an eject: an active backup of wallets that are ejecting already, or ejected.
     Eject,
 }
@@ -259,7 +261,7 @@ fn must_admit(slot: &Slot, id: PairRef, usage: HalfUse) -> Result<u64, Error> {
         HalfUse::Sign | HalfUse::Deal => lifecycle::may_sign(pair)?,
         HalfUse::Heal if pair.state != PairState::Banned => return Err(Refusal::NotBanned.into()),
         HalfUse::Heal => lifecycle::may_deal(slot, id)?,
-        HalfUse::Recover | HalfUse::Verify | HalfUse::Eject => lifecycle::may_recover(pair)?,
+        HalfUse::Recover | HalfUse::Verify | HalfUse::Export | HalfUse::Eject => lifecycle::may_recover(pair)?,
         HalfUse::ReadBack if pair.state == PairState::Pending => {}
         HalfUse::ReadBack => return Err(Refusal::NotPending.into()),
     }

@@ -48,6 +48,9 @@ impl Store {
         work.hold_client(client).await?;
         must_be_enrolled(&mut work.tx, client, device).await?;
         must_live(&mut work.tx, client).await?;
+        if *method == Method::Exit {
+            return Err(Error::Unknown(What::Backup));
+        }
         let slot = work.slot(client, &SlotKey::Backup { client, method: method.clone() }).await?;
         let pair = slot.standing().ok_or(Error::Unknown(What::Backup))?;
         may_recover(pair)?;
