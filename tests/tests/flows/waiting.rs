@@ -36,6 +36,29 @@ async fn ask(phone: &Phone) -> Result<Recovering, Error> {
     phone.halfkey.recover_wallet(with(PASSWORD), OldDevices::Revoke, None).await
 }
 
+/// A phone that began a recovery is not bound to a backup that was replaced in the meantime: asked again, it begins anew.
+#[tokio::test]
+async fn a_recovery_whose_backup_was_replaced_before_it_was_opened_begins_anew() {
+    let world = World::start().await;
+    let key = world.client_key().await;
+    let old = world.phone(&key);
+    let addresses = old.halfkey.create_wallet().await.unwrap();
+    old.halfkey.backup_wallet(backup_with(PASSWORD)).await.unwrap();
+    let new = world.phone(&key);
+    let wrong = recover(&new, with(OTHER_PASSWORD), OldDevices::Keep, None).await;
+    assert!(matches!(wrong, Err(Error::WrongSecret { .. })), "{wrong:?}");
+    let begun = new.halfkey.recoveries().await.unwrap()[0].id;
+
+    let replaced = old.halfkey.backup_wallet(backup_with(OTHER_PASSWORD)).await.unwrap();
+    let recovered = recover(&new, with(OTHER_PASSWORD), OldDevices::Keep, Some(addresses.clone())).await.unwrap();
+    assert_eq!(recovered.addresses, addresses);
+    signs(&new, &addresses).await.unwrap();
+    let seen = new.halfkey.recoveries().await.unwrap();
+    let states: Vec<_> = seen.iter().map(|one| (one.id == begun, one.state)).collect();
+    assert_eq!(states, [(false, RecoveryState::Completed), (true, RecoveryState::Expired)]);
+    assert_eq!(seen[0].backup_id, replaced.backup_id);
+}
+
 #[tokio::test]
 async fn a_recovery_waits_while_another_device_is_in_use_and_opens_nothing_before() {
     let world = careful().await;

@@ -529,7 +529,17 @@ async fn insert_recovery(
     Ok(())
 }
 
-/// The one open recovery of this device key; one that has expired makes room for the next.
+async fn backup_is_superseded(work: &mut Work, client: ClientId, recovery: &Recovery) -> Result<bool, Error> {
+    match backup_must_deal(work, client, recovery).await {
+        Ok(()) => Ok(false),
+        Err(Error::Refused(Refusal::Retired)) => Ok(true),
+        Err(Error::Refused(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The one open recovery of this device key; one that has expired, or whose backup was replaced before it was opened,
+/// makes room for the next.
 async fn open_recovery_of(
     work: &mut Work,
     client: ClientId,
@@ -544,7 +554,10 @@ async fn open_recovery_of(
     .await?;
     let Some(row) = row else { return Ok(None) };
     let recovery = load(&mut work.tx, client, row.id("id")?, now_ms).await?;
-    if recovery.state != RecoveryState::Expired {
+    // Nobody has opened it, and nobody can any more: a newer backup has taken the place of the one that it was for.
+    let superseded = matches!(recovery.state, RecoveryState::Waiting | RecoveryState::Ready)
+        && backup_is_superseded(work, client, &recovery).await?;
+    if recovery.state != RecoveryState::Expired && !superseded {
         return Ok(Some(recovery));
     }
     if recovery.possession_ms.is_some() {
