@@ -106,7 +106,13 @@ pub(crate) fn drill_value(curves: &[CurveDrill]) -> Value {
     let value = |drill: &CurveDrill| {
         let mut value = serde_json::json!({ "curve": drill.curve });
         for (level, held) in drill.parts() {
-            value[level.as_str()] = serde_json::json!(held_text(held));
+            let name = match level {
+                DrillLevel::MethodKey => "methodKey",
+                DrillLevel::ClientShare => "clientShare",
+                DrillLevel::CustodianShare => "custodianShare",
+                DrillLevel::PublicKey => "publicKey",
+            };
+            value[name] = serde_json::json!(held_text(held));
         }
         value
     };
