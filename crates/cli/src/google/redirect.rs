@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -24,11 +25,15 @@ use axum::{
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
+    time::timeout,
 };
 use zeroize::Zeroizing;
 
 use super::GoogleError;
 use crate::passkey::only;
+
+/// How long the last page may take to be written.
+const LAST_PAGE: Duration = Duration::from_secs(2);
 
 /// A one-time code: worth an account only together with the verifier of this sign-in.
 pub(super) struct Code(pub(super) Zeroizing<String>);
@@ -75,18 +80,20 @@ impl Redirect {
             strange: AtomicBool::new(false),
         });
         let router = Router::new().route("/", any(answer)).with_state(Arc::clone(&shared));
-        let (_stop, mut stopped) = watch::channel(());
-        // Ends with `_stop`; an answer that is being written goes on.
-        tokio::spawn(async move {
-            tokio::select! {
-                _served = axum::serve(self.listener, router) => {}
-                _stopped = stopped.changed() => {}
-            }
+        let (stop, mut stopped) = watch::channel(());
+        let serving = tokio::spawn(async move {
+            let stopped = async move {
+                let _ended = stopped.changed().await;
+            };
+            let _served = axum::serve(self.listener, router).with_graceful_shutdown(stopped).await;
         });
         let answered = tokio::select! {
             answered = answered => answered.ok(),
             () = over => None,
         };
+        // This program may end at once: the browser gets its page first.
+        drop(stop);
+        let _written = timeout(LAST_PAGE, serving).await;
         match answered {
             Some(answer) => answer,
             None if shared.strange.load(Ordering::Relaxed) => Err(GoogleError::StateMismatch),
