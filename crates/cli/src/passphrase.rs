@@ -69,7 +69,7 @@ fn damaged() -> Error {
     Error::Failed("a sealed file of the profile is damaged, or of a newer version".to_owned())
 }
 
-/// The secret in the bytes of [`seal`].
+/// The secret in the bytes of [`seal()`].
 ///
 /// # Errors
 /// As [`open_key`].
