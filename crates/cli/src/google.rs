@@ -29,7 +29,7 @@ pub use client::{Endpoints, GoogleClient};
 use exchange::{AccessToken, Tokens};
 use redirect::Redirect;
 
-use crate::{Error, error::Result, output::to_stderr, passkey::open_browser, profile::GoogleFile};
+use crate::{Error, error::Result, output::to_stderr, passkey::lead_to, profile::GoogleFile};
 
 /// The app's own hidden folder: a scope that Google calls non-sensitive.
 pub const SCOPE_DRIVE: &str = "https://www.googleapis.com/auth/drive.appdata";
@@ -139,18 +139,9 @@ pub type Lead = dyn Fn(&str) -> bool + Send + Sync;
 
 /// Leads the user to Google: opens the browser or, with `no_browser`, prints the address.
 pub fn lead_user(no_browser: bool) -> impl Fn(&str) -> bool + Send + Sync + 'static {
-    // The files that lead the browser on live until the sign-in is over.
-    let openings = std::sync::Mutex::new(Vec::new());
+    let lead = lead_to(no_browser);
     move |url| {
-        if !no_browser {
-            if let Ok(opening) = open_browser(url) {
-                to_stderr("Sign in to Google in your browser.");
-                openings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(opening);
-                return true;
-            }
-            to_stderr("No browser can be started here.");
-        }
-        to_stderr(&format!("Open this address in a browser on this machine, and show it to nobody:\n{url}"));
+        lead(url, "Sign in to Google in your browser.");
         true
     }
 }

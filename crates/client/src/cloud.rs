@@ -279,13 +279,8 @@ pub(crate) async fn confirm_sync(port: &Port) -> Result<()> {
 
 /// The pepper, sealed to this very request by the pinned server.
 async fn pepper(port: &Port, key: &DeviceKey, within: DoorContext, client: ClientId) -> Result<Given> {
-    let subject = match within {
-        DoorContext::Backup { id } => *id.as_bytes(),
-        DoorContext::Recovery { id } => *id.as_bytes(),
-        DoorContext::Verification { id } => *id.as_bytes(),
-    };
     let deployment = &port.setting.deployment;
-    let aad = pepper_aad(deployment.id(), client, &key.public().to_bytes(), subject);
+    let aad = pepper_aad(deployment.id(), client, &key.public().to_bytes(), within.subject());
     let sealed = hpke::Request::seal(&deployment.server_hpke(), PEPPER_INFO, &aad, b"", &mut port.entropy());
     let (request, answer_key) = sealed.map_err(|_| Error::InvalidDescriptor)?;
     let body = PepperRequest { within, request: Base64(request) };

@@ -15,20 +15,19 @@ use halfkey_api::{
     },
     context::{EJECTED_HALF, ejected_half, ejection},
     message::{
-        BeginRecovery, CipherText, DoorContext, EjectReleased, OldDevices, ProvePossession, Recovery, RecoveryPurpose,
-        RecoveryState,
+        BeginRecovery, CipherText, EjectReleased, OldDevices, ProvePossession, Recovery, RecoveryPurpose, RecoveryState,
     },
     route::{self, path},
     signing::{self, Capabilities, Payload, Signature, Signed},
 };
 use halfkey_envelope::{
-    entropy::{Entropy, random},
+    entropy::Entropy,
     hpke,
     id::{ClientId, RecoveryId},
     wallet::{Curve, Method},
 };
 use halfkey_protocol::{
-    CustodianBackupShare, DeviceKey, Half, Signs,
+    CustodianBackupShare, Half, Signs,
     half::{danger_combine, danger_scalar_point, danger_sign_with_scalar},
     proof::Purpose,
 };
@@ -41,10 +40,10 @@ use crate::{
     device::{self, Device, Underway},
     error::{Error, Result},
     host::BlobSlot,
-    opening::{self, Opened},
+    opening::Opened,
     port::Port,
     progress::Stage,
-    recover::{self, identify, is_over, must_be_own, must_fit, one_time, server_nonce},
+    recover::{self, Unlocked, identify, is_over, must_be_own, must_fit, one_time, server_nonce},
     resume::{self as left_over, is_gone},
     status,
 };
@@ -185,13 +184,8 @@ pub(crate) async fn eject_private_keys(
             Ok(Ejecting::Waiting { eject_id: eject.id, until: eject.waiting_until.unwrap_or(eject.expires_at) })
         }
         RecoveryState::Requested => Ok(Ejecting::Undecided { eject_id: eject.id }),
-        RecoveryState::Denied => {
-            port.delete_blob(BlobSlot::Pending).await?;
-            Err(Error::Denied)
-        }
-        RecoveryState::Cancelled | RecoveryState::Expired => {
-            port.delete_blob(BlobSlot::Pending).await?;
-            Err(Error::RecoveryOver)
+        RecoveryState::Denied | RecoveryState::Cancelled | RecoveryState::Expired => {
+            Err(recover::given_up(port, eject.state).await?)
         }
     }
 }
@@ -261,18 +255,10 @@ async fn open_eject(port: &Port, client: ClientId, method: &Method) -> Result<Op
     }
 }
 
-/// A device key and a one-time key, stored before the server hears of them; then the request.
+/// The new device, and then the request.
 async fn begin(port: &Port, client: ClientId, current: Option<Device>, method: &Method) -> Result<(Device, Recovery)> {
     let underway = Underway::Eject(None, method.clone());
-    let mut device = Device::new(client, DeviceKey::generate(&mut port.entropy()), underway);
-    device.one_time = Some(random::<32>(&mut port.entropy()));
-    if let Some(current) = current {
-        device.backups = current.backups;
-        device.passkeys = current.passkeys;
-        device.evidence = current.evidence;
-    }
-    device::replace_lost_key(port).await?;
-    device::save(port, BlobSlot::Pending, &device).await?;
+    let mut device = recover::new_device(port, client, current, underway).await?;
     let eject = ask(port, &mut device, method).await?;
     Ok((device, eject))
 }
@@ -302,24 +288,7 @@ async fn execute(
     method: &RecoveryMethod,
     expected: Option<Addresses>,
 ) -> Result<PrivateKeys> {
-    port.stage(Stage::ReadingShare, None).await?;
-    let expected = match (expected, device::load_readable(port, BlobSlot::Current).await?) {
-        (Some(expected), _) => Some(expected),
-        (None, Some(current)) if !current.shares.is_empty() => Some(status::addresses_of(port, &current)?),
-        (None, _) => None,
-    };
-    let read = path(route::RECOVERY_CIPHER_TEXT, &[&eject.id.to_string()]);
-    let stored: CipherText = Call::get(port, &read).signed(&device.key).fetch().await?;
-    if stored.backup_id != eject.backup_id {
-        return Err(Error::PeerMisbehaved { what: "ENVELOPE" });
-    }
-    port.part_done();
-
-    port.stage(Stage::DecryptingShare, None).await?;
-    let within = DoorContext::Recovery { id: eject.id };
-    let opening = opening::record(port, &device.key, within, device.client, &stored, method).await?;
-    let opened = opening::open(&opening.record, &stored)?;
-    port.part_done();
+    let Unlocked { expected, stored, opened, .. } = recover::unlock(port, device, eject, method, expected).await?;
 
     port.stage(Stage::ParsingShare, None).await?;
     opened.refuse_rollback(device)?;

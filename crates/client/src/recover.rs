@@ -30,7 +30,8 @@ use crate::{
     eject,
     error::{Error, Result, StorageReason},
     host::BlobSlot,
-    opening::{self, Opened},
+    opening::{self, Holder, Opened},
+    passkey::PasskeySet,
     port::Port,
     progress::Stage,
     renew::{self, Deal},
@@ -130,16 +131,14 @@ pub(crate) async fn read(port: &Port, device: &Device, id: RecoveryId) -> Result
     Call::get(port, &path).signed(&device.key).fetch().await
 }
 
-/// A new device key, stored before the server hears of it; then the request.
-async fn begin(
+/// A device that is about to ask, with all that this one knew: its key and its one-time key are stored before the server
+/// hears of them.
+pub(crate) async fn new_device(
     port: &Port,
     client: ClientId,
     current: Option<Device>,
-    method: &Method,
-    old_devices: OldDevices,
-) -> Result<(Device, Recovery)> {
-    let revoke = old_devices == OldDevices::Revoke;
-    let underway = Underway::Recovery(None, method.clone(), revoke);
+    underway: Underway,
+) -> Result<Device> {
     let mut device = Device::new(client, DeviceKey::generate(&mut port.entropy()), underway);
     device.one_time = Some(random::<32>(&mut port.entropy()));
     if let Some(current) = current {
@@ -150,6 +149,20 @@ async fn begin(
     }
     device::replace_lost_key(port).await?;
     device::save(port, BlobSlot::Pending, &device).await?;
+    Ok(device)
+}
+
+/// The new device, and then the request.
+async fn begin(
+    port: &Port,
+    client: ClientId,
+    current: Option<Device>,
+    method: &Method,
+    old_devices: OldDevices,
+) -> Result<(Device, Recovery)> {
+    let revoke = old_devices == OldDevices::Revoke;
+    let underway = Underway::Recovery(None, method.clone(), revoke);
+    let mut device = new_device(port, client, current, underway).await?;
     let recovery = ask(port, &mut device, method, revoke).await?;
     Ok((device, recovery))
 }
@@ -189,15 +202,16 @@ async fn proceed(
         }
         RecoveryState::Requested => Ok(Recovering::Undecided { recovery_id: recovery.id }),
         RecoveryState::Completed => complete(port, device, method, expected).await,
-        RecoveryState::Denied => {
-            port.delete_blob(BlobSlot::Pending).await?;
-            Err(Error::Denied)
-        }
-        RecoveryState::Cancelled | RecoveryState::Expired => {
-            port.delete_blob(BlobSlot::Pending).await?;
-            Err(Error::RecoveryOver)
+        RecoveryState::Denied | RecoveryState::Cancelled | RecoveryState::Expired => {
+            Err(given_up(port, recovery.state).await?)
         }
     }
+}
+
+/// It came to nothing: what this device kept for it goes.
+pub(crate) async fn given_up(port: &Port, state: RecoveryState) -> Result<Error> {
+    port.delete_blob(BlobSlot::Pending).await?;
+    Ok(if state == RecoveryState::Denied { Error::Denied } else { Error::RecoveryOver })
 }
 
 /// The answer to the last step was lost: the shares are here and the server has committed.
@@ -226,13 +240,23 @@ pub(crate) async fn renew_backup(port: &Port, method: &RecoveryMethod) -> Result
     backup::make(port, &holder, false).await
 }
 
-async fn execute(
+/// A backup that its method has opened, inside a recovery that the policy has let through.
+pub(crate) struct Unlocked {
+    /// The caller's addresses, or those of the wallet that this device has.
+    pub(crate) expected: Option<Addresses>,
+    pub(crate) stored: CipherText,
+    pub(crate) holder: Holder,
+    pub(crate) passkeys: Option<PasskeySet>,
+    pub(crate) opened: Opened,
+}
+
+pub(crate) async fn unlock(
     port: &Port,
-    device: Device,
-    recovery: Recovery,
-    method: RecoveryMethod,
+    device: &Device,
+    recovery: &Recovery,
+    method: &RecoveryMethod,
     expected: Option<Addresses>,
-) -> Result<Recovered> {
+) -> Result<Unlocked> {
     port.stage(Stage::ReadingShare, None).await?;
     let expected = match (expected, device::load_readable(port, BlobSlot::Current).await?) {
         (Some(expected), _) => Some(expected),
@@ -248,12 +272,24 @@ async fn execute(
 
     port.stage(Stage::DecryptingShare, None).await?;
     let within = DoorContext::Recovery { id: recovery.id };
-    let opening = opening::record(port, &device.key, within, device.client, &stored, &method).await?;
+    let opening = opening::record(port, &device.key, within, device.client, &stored, method).await?;
     let opening::FromMethod { record, holder, passkeys } = opening;
     let opened = opening::open(&record, &stored)?;
+    port.part_done();
+    Ok(Unlocked { expected, stored, holder, passkeys, opened })
+}
+
+async fn execute(
+    port: &Port,
+    device: Device,
+    recovery: Recovery,
+    method: RecoveryMethod,
+    expected: Option<Addresses>,
+) -> Result<Recovered> {
+    let Unlocked { expected, stored, holder, passkeys, opened } =
+        unlock(port, &device, &recovery, &method, expected).await?;
     let mut device = device;
     passkeys.into_iter().for_each(|set| device.remember_passkeys(set));
-    port.part_done();
 
     port.stage(Stage::ParsingShare, None).await?;
     opened.refuse_rollback(&device)?;

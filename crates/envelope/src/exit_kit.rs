@@ -14,12 +14,12 @@ use zeroize::Zeroizing;
 
 use crate::{
     cbor,
-    entropy::{Entropy, random},
+    entropy::Entropy,
     hash::h,
     hpke::{self, PublicKey, SecretKey},
     id::{BackupId, ClientId, DeploymentId, PairId},
-    recovery_code::{ParseError, Place, RecoveryCode},
-    seal::{self, Magic, OpenError, SealKey},
+    recovery_code::{self, ParseError, Place, RecoveryCode},
+    seal::{Magic, OpenError, SealKey},
     secret::redact,
     wallet::Curve,
 };
@@ -102,28 +102,10 @@ fn inside(kind: [u8; 4], bytes: &[u8]) -> Result<&[u8], FileError> {
     if probe.version == VERSION { Ok(inside) } else { Err(FileError::NewerVersion) }
 }
 
-#[derive(Encode, Decode)]
-#[cbor(map)]
-struct RecordHeader {
-    #[n(0)]
-    version: u8,
-    #[n(1)]
-    deployment: DeploymentId,
-    #[n(2)]
-    client: ClientId,
-    #[n(3)]
-    backup: BackupId,
-    #[n(4)]
-    salt: ByteArray<32>,
-}
-
 /// Seals a backup's record under `code`.
 #[must_use]
 pub fn seal_record(code: &ExitCode, place: Place, record: &[u8], entropy: &mut dyn Entropy) -> Vec<u8> {
-    let salt = *random::<32>(entropy);
-    let Place { deployment, client, backup } = place;
-    let header = RecordHeader { version: VERSION, deployment, client, backup, salt: salt.into() };
-    seal::seal(&code.key(&salt), RECORD, &cbor::to_vec(&header), record, entropy)
+    recovery_code::seal_at(place, RECORD, |salt| code.key(salt), record, entropy)
 }
 
 /// Opens what [`seal_record`] made.
@@ -131,12 +113,7 @@ pub fn seal_record(code: &ExitCode, place: Place, record: &[u8], entropy: &mut d
 /// # Errors
 /// [`OpenError::WrongKey`]: it is another code.
 pub fn open_record(code: &ExitCode, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    let parsed = seal::Sealed::parse(RECORD, sealed)?;
-    let header: RecordHeader = cbor::from_slice(parsed.header()).map_err(|_| OpenError::Malformed)?;
-    if header.version != VERSION {
-        return Err(OpenError::UnknownMagic);
-    }
-    parsed.open(&code.key(&header.salt))
+    recovery_code::open_at(None, RECORD, |salt| code.key(salt), sealed)
 }
 
 /// The user's file.

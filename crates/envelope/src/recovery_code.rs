@@ -162,24 +162,45 @@ struct Header {
 /// later backup: salt and backup id differ (DECISIONS.md D25).
 #[must_use]
 pub fn seal_record(code: &RecoveryCode, place: Place, record: &[u8], entropy: &mut dyn Entropy) -> Vec<u8> {
-    let salt = *random::<32>(entropy);
-    let Place { deployment, client, backup } = place;
-    let header = Header { version: VERSION, deployment, client, backup, salt: salt.into() };
-    seal::seal(&code.key(&salt), MAGIC, &cbor::to_vec(&header), record, entropy)
+    seal_at(place, MAGIC, |salt| code.key(salt), record, entropy)
 }
 
 /// Opens what [`seal_record`] made for the same place. [`OpenError::WrongKey`] says that it is another code.
 pub fn open_record(code: &RecoveryCode, place: Place, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    let parsed = seal::Sealed::parse(MAGIC, sealed)?;
+    open_at(Some(place), MAGIC, |salt| code.key(salt), sealed)
+}
+
+/// Seals a record under a code of any kind: `magic` names the kind, and `key` makes the key from a fresh salt.
+pub(crate) fn seal_at(
+    place: Place,
+    magic: Magic,
+    key: impl FnOnce(&[u8; 32]) -> SealKey,
+    record: &[u8],
+    entropy: &mut dyn Entropy,
+) -> Vec<u8> {
+    let salt = *random::<32>(entropy);
+    let Place { deployment, client, backup } = place;
+    let header = Header { version: VERSION, deployment, client, backup, salt: salt.into() };
+    seal::seal(&key(&salt), magic, &cbor::to_vec(&header), record, entropy)
+}
+
+/// Opens what [`seal_at`] made; for this place, where the caller knows it.
+pub(crate) fn open_at(
+    place: Option<Place>,
+    magic: Magic,
+    key: impl FnOnce(&[u8; 32]) -> SealKey,
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    let parsed = seal::Sealed::parse(magic, sealed)?;
     let header: Header = cbor::from_slice(parsed.header()).map_err(|_| OpenError::Malformed)?;
     if header.version != VERSION {
         return Err(OpenError::UnknownMagic);
     }
     let found = Place { deployment: header.deployment, client: header.client, backup: header.backup };
-    if found != place {
+    if place.is_some_and(|place| place != found) {
         return Err(OpenError::OtherContext);
     }
-    parsed.open(&code.key(&header.salt))
+    parsed.open(&key(&header.salt))
 }
 
 #[cfg(test)]

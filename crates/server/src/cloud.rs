@@ -6,8 +6,8 @@ use halfkey_api::{
     context::pepper_aad,
     error::ErrorId,
     message::{
-        CloudAccount, CommitBackup, DoorContext, MAX_ACCOUNT_HINT, MethodKeyStatement, PEPPER_ANSWER, PEPPER_INFO,
-        PEPPER_VERSION, PepperAccount, PepperContents, PepperGiven, PepperRequest,
+        CloudAccount, CommitBackup, MAX_ACCOUNT_HINT, MethodKeyStatement, PEPPER_ANSWER, PEPPER_INFO, PEPPER_VERSION,
+        PepperAccount, PepperContents, PepperGiven, PepperRequest,
     },
 };
 use halfkey_envelope::{entropy::OsEntropy, hpke, id::ClientId, wallet::Method};
@@ -32,7 +32,7 @@ pub(crate) async fn give(app: &Inner, call: SignedByAnyKey<body::Json<PepperRequ
     let limits = &app.config.limits;
     let rates = [limits.passkey_client, limits.passkey_address, limits.passkey_deployment];
     door::limit(app, &caller, "cloud-pepper", rates).await?;
-    let aad = pepper_aad(app.deployment, caller.client, &key, subject(within));
+    let aad = pepper_aad(app.deployment, caller.client, &key, within.subject());
     let opened = hpke::open_request(&app.keys.server.hpke, PEPPER_INFO, &aad, &request.0);
     let (_, answer_key) = opened.map_err(|error| match error {
         hpke::Error::UnknownVersion(_) => Fault::new(ErrorId::UnsupportedVersion, "another version of the request"),
@@ -49,14 +49,6 @@ pub(crate) async fn give(app: &Inner, call: SignedByAnyKey<body::Json<PepperRequ
     };
     let sealed = answer_key.seal_answer(PEPPER_ANSWER, &contents.to_bytes(), &mut OsEntropy);
     Ok(PepperGiven { sealed: Base64(sealed) })
-}
-
-const fn subject(within: DoorContext) -> [u8; 16] {
-    match within {
-        DoorContext::Backup { id } => *id.as_bytes(),
-        DoorContext::Recovery { id } => *id.as_bytes(),
-        DoorContext::Verification { id } => *id.as_bytes(),
-    }
 }
 
 /// A backup keeps the root that was the newest when its record was made.

@@ -61,16 +61,12 @@ pub(crate) async fn open(
     usage: HalfUse,
     now_ms: u64,
 ) -> Result<Vec<Opened>, Fault> {
-    let (mut opened, mut broken) = (Vec::new(), Vec::new());
+    let mut opened: Vec<Opened> = Vec::new();
     for stored in app.store.custodian_halves(client, backup, usage).await? {
-        match open_one(app, client, &stored, now_ms).await? {
-            Some(half) => opened.push(half),
-            None => broken.push(stored.share.curve),
-        }
+        opened.extend(open_one(app, client, &stored, now_ms).await?);
     }
-    let missing = |curve: &Curve| !broken.contains(curve) && opened.iter().all(|half: &Opened| half.curve != *curve);
-    let missing: Vec<_> = Curve::ALL.into_iter().filter(missing).collect();
-    broken.extend(missing);
+    let without = |curve: &Curve| opened.iter().all(|half| half.curve != *curve);
+    let broken: Vec<_> = Curve::ALL.into_iter().filter(without).collect();
     if !broken.is_empty() {
         tracing::error!(%client, %backup, ?broken, "a custodian's half does not open: the backup cannot be used");
         let fault = Fault::new(ErrorId::CustodianShareBroken, "the custodian's half of this backup does not open");

@@ -244,6 +244,18 @@ pub enum DoorContext {
     },
 }
 
+impl DoorContext {
+    /// The id that it names.
+    #[must_use]
+    pub const fn subject(&self) -> [u8; 16] {
+        match self {
+            Self::Backup { id } => *id.as_bytes(),
+            Self::Recovery { id } => *id.as_bytes(),
+            Self::Verification { id } => *id.as_bytes(),
+        }
+    }
+}
+
 /// `POST clients/me/passkey-door`: a frame for the keeper.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
