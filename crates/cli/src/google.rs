@@ -29,7 +29,7 @@ pub use client::{Endpoints, GoogleClient};
 use exchange::{AccessToken, Tokens};
 use redirect::Redirect;
 
-use crate::{Error, error::Result, output::to_stderr, passkey::lead_to, profile::GoogleFile};
+use crate::{Error, error::Result, passkey::lead_to, profile::GoogleFile};
 
 /// The app's own hidden folder: a scope that Google calls non-sensitive.
 pub const SCOPE_DRIVE: &str = "https://www.googleapis.com/auth/drive.appdata";
