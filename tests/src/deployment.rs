@@ -230,6 +230,19 @@ impl Deployment {
         self.operator(&["enable-eject", "--client", &client.id]).map(drop)
     }
 
+    /// Registers the public half of the custodian's export key and gives apps from then on a descriptor that names it.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn register_export_key(&mut self, public: &str) -> io::Result<()> {
+        self.operator(&["export-key", "--register", public])?;
+        let file = self.root.path().join("descriptor.json");
+        let (url, out) = (self.url(), file.display().to_string());
+        self.admin(&["descriptor", "--url", &url, "--out", &out, "--json"])?;
+        self.descriptor = fs::read_to_string(file)?;
+        Ok(())
+    }
+
     /// Starts a copy of a stopped deployment. It listens on a port of its own: see [`crate::wire::Wire`]. The keeper's
     /// machine is the same for all copies, so one at a time may run.
     ///

@@ -2,21 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use halfkey_tests::{
-    deployment::{Backing, Deployment, RELYING_PARTY, processes_in},
+    deployment::{Backing, Deployment, RELYING_PARTY},
     user::User,
+    watch::Watch,
 };
 use serde_json::json;
 
@@ -25,41 +16,6 @@ const OTHER_PASSPHRASE: &str = "another passphrase altogether";
 const PASSWORD: &str = "seven otters juggle amber lanterns";
 const NEW_PASSWORD: &str = "eleven foxes paint a violet harbour";
 const WRONG: &str = "seven otters juggle umber lanterns";
-
-/// Reads the command lines and environments of all processes of a deployment, again and again.
-struct Watch {
-    done: Arc<AtomicBool>,
-    seen: Arc<AtomicUsize>,
-    thread: JoinHandle<Vec<String>>,
-}
-
-impl Watch {
-    fn over(folder: &Path, secrets: Vec<String>) -> Self {
-        let (done, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (folder, end, count) = (folder.to_owned(), Arc::clone(&done), Arc::clone(&seen));
-        let thread = thread::spawn(move || {
-            let mut found = Vec::new();
-            while !end.load(Ordering::Relaxed) {
-                for (pid, words) in processes_in(&folder).unwrap() {
-                    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-                    let all = format!("{} {}", words.join(" "), String::from_utf8_lossy(&environment));
-                    count.fetch_add(usize::from(words.iter().any(|word| word == "wallet")), Ordering::Relaxed);
-                    found.extend(secrets.iter().filter(|secret| all.contains(*secret)).map(|_| all.clone()));
-                }
-                thread::sleep(Duration::from_millis(3));
-            }
-            found
-        });
-        Self { done, seen, thread }
-    }
-
-    /// Nothing secret was ever seen, and there was something to see.
-    fn ends(self) {
-        self.done.store(true, Ordering::Relaxed);
-        assert_eq!(self.thread.join().unwrap(), Vec::<String>::new());
-        assert!(self.seen.load(Ordering::Relaxed) > 0, "no wallet command was ever looked at");
-    }
-}
 
 fn only_for_its_owner(folder: &Path) {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -77,8 +33,7 @@ fn only_for_its_owner(folder: &Path) {
 async fn a_wallet_lives_its_life_on_the_command_line() {
     let deployment = Deployment::start(&Backing::Sqlite).unwrap();
     let client = deployment.new_client().await.unwrap();
-    let secrets = [PASSPHRASE, OTHER_PASSPHRASE, PASSWORD, NEW_PASSWORD, WRONG, &client.api_key];
-    let watch = Watch::over(deployment.root(), secrets.map(str::to_owned).to_vec());
+    let watch = Watch::over(deployment.root());
 
     let laptop = User::new(&deployment, "laptop", PASSPHRASE, &client);
     assert_eq!(laptop.does(&["status"], &[])["walletExists"], json!(false));
@@ -142,7 +97,8 @@ async fn a_wallet_lives_its_life_on_the_command_line() {
     let (_, error) = laptop.fails(&["sign", "ethereum-message", "pay nobody"], &[]);
     assert_eq!(error["code"], json!("DEVICE_REVOKED"));
     desktop.signs(&addresses);
-    watch.ends();
+    let secrets = [PASSPHRASE, OTHER_PASSPHRASE, PASSWORD, NEW_PASSWORD, WRONG, &client.api_key];
+    watch.ends(&secrets, &["wallet", "serve"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
