@@ -739,6 +739,49 @@ mod tests {
         assert_eq!(device.to_bytes(DEPLOYMENT), with_cloud().to_bytes(DEPLOYMENT));
     }
 
+    /// The sample in the pending slot, while its wallet is ejected.
+    fn ejecting() -> Device {
+        let eject = Underway::Eject(Some(RecoveryId::from_bytes([9; 16])), Method::RecoveryCode);
+        Device { underway: Some(eject), ..sample() }
+    }
+
+    #[test]
+    fn the_blob_of_an_eject_opens_for_ever() {
+        let mut device = from_blob(&golden("device-v3.bin"), &key(), BlobSlot::Pending, DEPLOYMENT).unwrap();
+        assert_eq!(device.underway, ejecting().underway);
+        assert_eq!(ejecting().to_bytes(DEPLOYMENT)[2], VERSION_EJECT);
+        assert_eq!(device.to_bytes(DEPLOYMENT), ejecting().to_bytes(DEPLOYMENT));
+        // With the key that the private keys come back with.
+        device.underway = sample().underway;
+        assert_is_sample(&device);
+    }
+
+    /// What the writer calls a version, its golden file has, and the reader takes.
+    #[test]
+    fn every_version_has_a_file_that_opens() {
+        let files: [(u8, &[(&str, BlobSlot)]); 4] = [
+            (
+                VERSION,
+                &[
+                    ("device-v1.bin", BlobSlot::Current),
+                    ("device-v1-ahead.bin", BlobSlot::Current),
+                    ("device-v1-passkeys.bin", BlobSlot::Current),
+                ],
+            ),
+            (VERSION_HEAL, &[("device-v2.bin", BlobSlot::Pending)]),
+            (VERSION_EJECT, &[("device-v3.bin", BlobSlot::Pending)]),
+            (VERSION_CLOUD, &[("device-v4.bin", BlobSlot::Current)]),
+        ];
+        let versions: Vec<u8> = files.iter().map(|(version, _)| *version).collect();
+        assert_eq!(versions, (1..=VERSION_CLOUD).collect::<Vec<_>>(), "a version without a file");
+        for (version, files) in files {
+            for (name, slot) in files {
+                let device = from_blob(&golden(name), &key(), *slot, DEPLOYMENT).unwrap();
+                assert_eq!(device.version(), version, "{name}");
+            }
+        }
+    }
+
     fn with_cloud() -> Device {
         Device { clouds: vec![CloudItem::sample()], ..sample() }
     }
@@ -749,8 +792,8 @@ mod tests {
     fn write_golden_device() {
         let folder = std::path::PathBuf::from(std::env::var("GOLDEN_TO").unwrap());
         let mut entropy = DangerSeededEntropy::new(8);
-        let blob = to_blob(&with_cloud(), &key(), BlobSlot::Current, DEPLOYMENT, &mut entropy);
-        std::fs::write(folder.join("device-v4.bin"), blob).unwrap();
+        let blob = to_blob(&ejecting(), &key(), BlobSlot::Pending, DEPLOYMENT, &mut entropy);
+        std::fs::write(folder.join("device-v3.bin"), blob).unwrap();
     }
 
     #[test]
