@@ -159,6 +159,18 @@ enum AdminCommand {
         #[arg(long, value_name = "HEX")]
         register: Option<String>,
     },
+    /// Make a new pepper root: records in users' clouds are named and sealed with it from now on
+    ///
+    /// For after an older copy of the server's database or key service may have leaked. A backup keeps the root that it was
+    /// made with, and no root is ever removed: an older backup comes under the new one when it is made anew. Needs no
+    /// restart.
+    AddPepperRoot {
+        #[command(flatten)]
+        place: Place,
+        /// Print exactly one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Open the window in which one client may eject: its device then gets the private keys, and the wallet ends here
     ///
     /// The custodian's backend does the same with its API key. Ask for it in person: whoever has the client's session and
@@ -312,6 +324,7 @@ pub async fn run(args: AdminArgs) -> Result<()> {
             Ok(())
         }
         AdminCommand::ExportKey { place, register } => export_key(&place, register).await,
+        AdminCommand::AddPepperRoot { place, json } => add_pepper_root(&place, json).await,
         AdminCommand::EnableEject { place, client, seconds } => {
             let until_ms = admin::enable_eject(&open(&place).await?, client, Some(seconds)).await?;
             to_stdout(&format!("client {client} may eject until {}", time(until_ms)));
@@ -336,6 +349,16 @@ async fn export_key(place: &Place, register: Option<String>) -> Result<()> {
     match admin::export_key(&app).await? {
         Some(key) => to_stdout(&format!("export key {}", String::from(Hex(key)))),
         None => to_stdout("No export key is registered: no exit kit can be made."),
+    }
+    Ok(())
+}
+
+async fn add_pepper_root(place: &Place, as_json: bool) -> Result<()> {
+    let root = admin::add_pepper_root(&open(place).await?).await?;
+    if as_json {
+        to_stdout(&json!({ "pepperRoot": root }).to_string());
+    } else {
+        to_stdout(&format!("pepper root {root} is the newest; backups made before keep theirs"));
     }
     Ok(())
 }

@@ -125,6 +125,17 @@ async fn a_recovery_code_is_given_once_on_a_descriptor_and_recovers() {
     assert_eq!(error["code"], json!("DEVICE_REVOKED"));
 }
 
+/// One is made at each call, beside the running server; what they mean is the server's own tests' matter.
+#[test]
+fn an_operator_adds_a_pepper_root() {
+    let deployment = Deployment::start(&Backing::Sqlite).unwrap();
+    for root in 1..4 {
+        assert_eq!(deployment.admin(&["add-pepper-root", "--json"]).unwrap(), json!({ "pepperRoot": root }));
+    }
+    let said = deployment.operator(&["add-pepper-root"]).unwrap();
+    assert_eq!(said, "pepper root 4 is the newest; backups made before keep theirs\n");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_decides_about_bans_and_cancelled_recoveries_beside_the_running_server() {
     let deployment = Deployment::start(&Backing::Sqlite).unwrap();
