@@ -29,6 +29,8 @@ pub enum Harm {
     /// The server has carried the request out, and nothing comes back until [`FaultProxy::release`], or until the client
     /// gives up.
     Stall,
+    /// The same in the middle of the answer, after so many bytes of it, its head counted; never the whole of it.
+    StallAt(usize),
     /// The answer ends after so many bytes, its head counted.
     Truncate(usize),
     /// The request reaches the server twice, one after the other; the client has the answer to the second.
@@ -46,6 +48,8 @@ struct Shared {
     server: SocketAddr,
     state: Mutex<State>,
     released: watch::Sender<u64>,
+    /// How many calls have begun to stall.
+    stalled: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -62,7 +66,8 @@ impl FaultProxy {
     pub async fn start(server: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { server, state: Mutex::default(), released: watch::Sender::new(0) });
+        let (released, stalled) = (watch::Sender::new(0), watch::Sender::new(0));
+        let shared = Arc::new(Shared { server, state: Mutex::default(), released, stalled });
         let of_task = Arc::clone(&shared);
         let serving = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -100,6 +105,12 @@ impl FaultProxy {
     /// Lets every call that stalls now go on.
     pub fn release(&self) {
         self.shared.released.send_modify(|times| *times += 1);
+    }
+
+    /// Ends once so many calls have begun to stall since the start.
+    pub async fn until_stalled(&self, calls: u64) {
+        let mut stalled = self.shared.stalled.subscribe();
+        let _never_closed = stalled.wait_for(|so_far| *so_far >= calls).await;
     }
 
     /// What was asked so far, by number: `GET /path?query`.
@@ -141,7 +152,7 @@ impl Shared {
             let _first = self.ask(&request).await;
         }
         // A server that cannot be reached looks to the client as it would without the proxy.
-        let Ok(answer) = self.ask(&request).await else {
+        let Ok(mut answer) = self.ask(&request).await else {
             let _reset = client.set_zero_linger();
             return;
         };
@@ -150,7 +161,12 @@ impl Shared {
                 let _reset = client.set_zero_linger();
                 return;
             }
-            Some(Harm::Stall) => {
+            Some(harm @ (Harm::Stall | Harm::StallAt(_))) => {
+                let most = answer.len().saturating_sub(1);
+                let sent = if let Harm::StallAt(bytes) = harm { bytes.min(most) } else { 0 };
+                let _gone = client.write_all(&answer[..sent]).await;
+                answer.drain(..sent);
+                self.stalled.send_modify(|calls| *calls += 1);
                 let mut nothing = [0];
                 tokio::select! {
                     _released = released.changed() => {}

@@ -16,10 +16,18 @@ impl HttpTransport {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new() -> Result<Self, reqwest::Error> {
+        Self::with_patience(Duration::from_secs(60))
+    }
+
+    /// The same, which gives up after another time than a minute.
+    ///
+    /// # Errors
+    /// As [`HttpTransport::new`].
+    pub fn with_patience(patience: Duration) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(10))
-            .timeout(Duration::from_secs(60))
+            .timeout(patience)
             .build()?;
         Ok(Self { client })
     }

@@ -7,11 +7,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
+use halfkey_cli::transport::{HttpTransport, install_tls_provider};
 use halfkey_client::{
-    BackupMethod, Error, RecoveryMethod,
+    BackupMethod, Error, RecoveryMethod, Request, Transport, TransportError,
     host::{CloudToken, CloudTokenError, CloudTokenProvider, CloudTokenRequest, DRIVE_SCOPE},
 };
 use halfkey_envelope::wallet::Method;
@@ -459,6 +461,69 @@ async fn a_network_that_dies_in_any_call_to_drive_leaves_a_backup_that_opens() {
     phone.halfkey.backup_wallet(BackupMethod::GoogleDrive).await.unwrap();
     assert_eq!(google.names().len(), 1, "and nothing is left lying about");
     recovers(&google, &google.phone(&world, &token), &addresses).await.unwrap();
+}
+
+/// Nothing comes back any more, or nothing after the first bytes of an answer: as a phone's network does behind a wall.
+#[tokio::test]
+async fn a_network_that_stalls_in_any_call_to_drive_leaves_a_backup_that_opens() {
+    let (world, google) = (World::start().await, Google::new().await);
+    let address = google.0.url().strip_prefix("http://").unwrap().parse().unwrap();
+    let proxy = FaultProxy::start(address).await.unwrap();
+    let (token, sign_in) = (world.client_key().await, google.sign_in());
+    let phone = world.phone_in(&token, &sign_in.clouds(&proxy.url()));
+    let addresses = phone.halfkey.create_wallet().await.unwrap();
+    phone.halfkey.backup_wallet(BackupMethod::GoogleDrive).await.unwrap();
+    let mut stalled = 0;
+    let mut backup_stalled_in = async |phone: &Phone, nth: usize, harm: Harm| {
+        proxy.harm(proxy.calls().len() + nth, harm);
+        stalled += 1;
+        let gives_up = async {
+            proxy.until_stalled(stalled).await;
+            phone.network.give_up();
+        };
+        tokio::join!(phone.halfkey.backup_wallet(BackupMethod::GoogleDrive), gives_up).0
+    };
+    let bare = phone.without_timer();
+    for harm in [Harm::Stall, Harm::StallAt(20), Harm::StallAt(300)] {
+        // Without a timer nothing is tried again: a typed error with what to do next, and the older backup opens. The
+        // fourth call clears the older record away, after the receipt.
+        for nth in 0..3 {
+            let before = shown(&bare, &Method::GoogleDrive).await.backup_id;
+            let failed = backup_stalled_in(&bare, nth, harm).await.unwrap_err();
+            assert_eq!(failed, Error::CloudUnreachable, "{nth} {harm:?}");
+            assert_eq!(failed.code(), "CLOUD_UNREACHABLE");
+            assert!(failed.advice().starts_with("Check the connection and call again"), "{}", failed.advice());
+            let verified = bare.halfkey.verify_backup(RecoveryMethod::GoogleDrive).await.unwrap();
+            assert_eq!(Some(verified.backup_id), before, "{nth} {harm:?}");
+        }
+        // With one the call is made again.
+        for (nth, phone) in [(0, &phone), (1, &phone), (2, &phone), (3, &phone), (3, &bare)] {
+            let made = backup_stalled_in(phone, nth, harm).await.unwrap();
+            let verified = phone.halfkey.verify_backup(RecoveryMethod::GoogleDrive).await.unwrap();
+            assert_eq!(verified.backup_id, made.backup_id, "{nth} {harm:?}");
+        }
+    }
+    phone.halfkey.backup_wallet(BackupMethod::GoogleDrive).await.unwrap();
+    assert_eq!(google.names().len(), 1, "and nothing is left lying about");
+    let new = world.phone_in(&token, &google.sign_in().clouds(google.0.url()));
+    recovers(&google, &new, &addresses).await.unwrap();
+    signs(&new, &addresses).await.unwrap();
+}
+
+/// What the transport makes of a stall by itself.
+#[tokio::test]
+async fn the_transport_gives_up_on_a_stalled_call() {
+    let google = Google::new().await;
+    let proxy = FaultProxy::start(google.0.url().strip_prefix("http://").unwrap().parse().unwrap()).await.unwrap();
+    install_tls_provider();
+    let impatient = HttpTransport::with_patience(Duration::from_millis(200)).unwrap();
+    for (nth, harm) in [(1, Harm::Stall), (2, Harm::StallAt(20)), (3, Harm::StallAt(300))] {
+        proxy.harm_next(harm);
+        let url = format!("{}/drive/v3/files", proxy.url());
+        let request = Request { method: "GET", url, headers: Vec::new(), body: Vec::new() };
+        let (answer, ()) = tokio::join!(impatient.send(request), proxy.until_stalled(nth));
+        assert_eq!(answer.map(|answer| answer.status), Err(TransportError::Timeout), "{harm:?}");
+    }
 }
 
 #[tokio::test]

@@ -417,6 +417,8 @@ pub struct Network {
     tamper: Mutex<Option<Tamper>>,
     /// To everybody but our own server.
     internet: HttpTransport,
+    /// Ends what waits for an answer from there, as the transport's own limit does.
+    patience_ends: tokio::sync::Notify,
 }
 
 impl Network {
@@ -449,6 +451,11 @@ impl Network {
         *self.blocked.lock().unwrap() = Some(end);
     }
 
+    /// What waits now for an answer from the internet has waited long enough.
+    pub fn give_up(&self) {
+        self.patience_ends.notify_waiters();
+    }
+
     /// Whether the loss that was asked for has happened.
     pub fn has_lost(&self) -> bool {
         self.lose.lock().unwrap().is_none()
@@ -473,7 +480,10 @@ impl Transport for Network {
             return Err(TransportError::Unreachable);
         }
         let Some(path) = request.url.strip_prefix("http://halfkey.test").map(str::to_owned) else {
-            let answer = self.internet.send(request).await;
+            let answer = tokio::select! {
+                answer = self.internet.send(request) => answer,
+                () = self.patience_ends.notified() => Err(TransportError::Timeout),
+            };
             return if loss == Some(Loss::Answer) { Err(TransportError::Timeout) } else { answer };
         };
         if self.blocked.lock().unwrap().is_some_and(|end| path.ends_with(end)) {
@@ -604,7 +614,8 @@ impl Phone {
             (AtomicUsize::new(0), Mutex::new(None), Mutex::new(None), Mutex::new(None));
         install_tls_provider();
         let internet = HttpTransport::new().unwrap();
-        let network = Arc::new(Network { hostile, blocked, router, sent, lose, tamper, internet });
+        let patience_ends = tokio::sync::Notify::new();
+        let network = Arc::new(Network { hostile, blocked, router, sent, lose, tamper, internet, patience_ends });
         let (blobs, secrets) = (Arc::new(MemoryBlobStore::new()), Arc::new(MemorySecretStore::new()));
         let clock = Arc::new(MovedClock { moved_ms: AtomicI64::new(0), base: Some(world.clock.clone()) });
         Self::with(network, blobs, secrets, clock, deployment, token, sides)
