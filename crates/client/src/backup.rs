@@ -13,6 +13,7 @@ use halfkey_api::{
 use halfkey_envelope::{
     FileKey, Record,
     client_share::{self, Contents, CurveHeader, Header},
+    door::Mode,
     entropy::random,
     hpke::SecretKey,
     recovery_code::{self, RecoveryCode},
@@ -202,6 +203,7 @@ async fn prepare(
         acks,
         method_key,
         device_bound,
+        pin: matches!(holder, Holder::Password(password) if password.mode() == Mode::Pin),
         cloud_account: cloud.as_ref().and_then(|made| made.account.clone()),
     };
     Ok(Prepared { commit, cipher_text: envelope, witness, cloud })
@@ -452,6 +454,7 @@ async fn commit(
         share_ids: receipt.share_ids,
         committed_at: receipt.committed_at,
         device_bound: commit.device_bound,
+        protection: receipt.protection,
     })
 }
 

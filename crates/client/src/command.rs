@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use halfkey_api::{
     chain::Addresses,
-    message::{BackupStatus, Device, DrillLevel, OldDevices, Recovery},
+    message::{BackupStatus, Device, DrillLevel, OldDevices, Protection, Recovery},
     signing::{Payload, Signed},
 };
 use halfkey_envelope::{
@@ -164,6 +164,9 @@ pub struct Backup {
     /// The method's key lies on one device only (a passkey that is not synchronised): if that device is lost, so is
     /// this backup. The wallet does not count as backed up by it.
     pub device_bound: bool,
+    /// How safe the wallet is with this backup, by the server's word: where it is at risk still, offer a second method.
+    /// Absent if the server could not tell.
+    pub protection: Option<Protection>,
 }
 
 /// A backup that was proven without spending it (METHODS.md H).
@@ -394,6 +397,8 @@ pub enum Command {
     Heal,
     /// Whether a completed, proven backup exists on every curve.
     IsBackedUp,
+    /// Whether a recovery could be begun here and now.
+    IsRecoverable,
     /// The methods that can recover here and now.
     RecoveryMethods,
     /// Method by method, curve by curve.
@@ -572,6 +577,7 @@ pub(crate) async fn run(port: Port, command: Command) -> Result<Outcome> {
         }
         Command::Heal => Outcome::Healed(crate::heal::heal_wallet(port).await?),
         Command::IsBackedUp => Outcome::Flag(crate::status::backup_status(port).await?.backed_up),
+        Command::IsRecoverable => Outcome::Flag(crate::status::is_recoverable(port).await?),
         Command::RecoveryMethods => Outcome::Methods(crate::status::recovery_methods(port).await?),
         Command::BackupStatus => Outcome::BackupStatus(crate::status::backup_status(port).await?),
         Command::Passkeys => Outcome::Passkeys(crate::passkey::list(port).await?),

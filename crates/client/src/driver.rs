@@ -562,6 +562,20 @@ impl Halfkey {
         outcome!(self.run(Command::IsBackedUp), Flag)
     }
 
+    /// Whether a recovery could be begun **now, here**: the wallet is there on every curve and neither ejecting nor
+    /// ejected, and at least one backup is completed, not frozen, not found broken by a drill, not locked out, and of a
+    /// method that works on this platform and is configured.
+    ///
+    /// It promises no more than that. The policy may make a recovery wait or deny it; and unlike
+    /// [`Halfkey::is_wallet_backed_up`], what may lie on one device only counts here: a passkey that is not synchronised,
+    /// an iCloud record that no other device has read.
+    ///
+    /// # Errors
+    /// Transport and session errors.
+    pub async fn is_wallet_recoverable(&self) -> Result<bool> {
+        outcome!(self.run(Command::IsRecoverable), Flag)
+    }
+
     /// The methods with a completed backup that work on this platform.
     ///
     /// # Errors
@@ -570,7 +584,7 @@ impl Halfkey {
         outcome!(self.run(Command::RecoveryMethods), Methods)
     }
 
-    /// The backups, method by method and curve by curve.
+    /// The backups, method by method and curve by curve, and what they are worth together: [`crate::Protection`].
     ///
     /// # Errors
     /// Transport and session errors.

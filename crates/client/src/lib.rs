@@ -51,7 +51,7 @@ pub use error::{Error, Result, StorageReason, WeakReason};
 pub use exit_kit::{ExitKit, offline_recover};
 pub use halfkey_api::{
     chain::Addresses,
-    message::{DrillLevel, OldDevices},
+    message::{BackupStatus, DrillLevel, MethodStatus, OldDevices, Protection, ProtectionReason},
     signing::Payload,
 };
 pub use halfkey_envelope::passkey::Mode as PasskeyMode;

@@ -2,7 +2,7 @@
 
 use halfkey_api::{
     chain::{Addresses, Ed25519Key, Secp256k1Key},
-    message::{BackupStatus, ClientDetail, Recovery, RecoveryList},
+    message::{BackupStatus, ClientDetail, MethodStatus, Recovery, RecoveryList},
     route,
 };
 use halfkey_envelope::wallet::{Curve, Method};
@@ -44,8 +44,10 @@ pub(crate) async fn backup_status(port: &Port) -> Result<BackupStatus> {
 
 /// Completed, and possible on this platform with this version of the SDK.
 pub(crate) async fn recovery_methods(port: &Port) -> Result<Vec<Method>> {
-    let completed = backup_status(port).await?.methods.into_iter().filter(|method| method.status == "completed");
-    let methods = completed.map(|status| status.method);
+    Ok(openable(port, backup_status(port).await?).map(|status| status.method).collect())
+}
+
+fn openable(port: &Port, status: BackupStatus) -> impl Iterator<Item = MethodStatus> {
     let works = |method: &Method| match method {
         Method::Password | Method::RecoveryCode => true,
         Method::Passkey => port.setting.passkey_config().is_some(),
@@ -53,7 +55,16 @@ pub(crate) async fn recovery_methods(port: &Port) -> Result<Vec<Method>> {
         Method::ICloud => port.setting.icloud_config().is_some(),
         _ => false,
     };
-    Ok(methods.filter(|method| works(method) && port.setting.platform.supports(method)).collect())
+    let completed = status.methods.into_iter().filter(|status| status.status == "completed");
+    completed.filter(move |status| works(&status.method) && port.setting.platform.supports(&status.method))
+}
+
+/// Whether a recovery could be begun now, here: see [`crate::Halfkey::is_wallet_recoverable`].
+pub(crate) async fn is_recoverable(port: &Port) -> Result<bool> {
+    let client = client(port).await?;
+    let of = |curve| client.wallets.iter().find(|wallet| wallet.curve == curve);
+    let live = Curve::ALL.into_iter().all(|curve| of(curve).is_some_and(|wallet| wallet.state == "active"));
+    Ok(live && openable(port, client.backup_status).any(|status| status.verification_failed_at.is_none()))
 }
 
 pub(crate) async fn recoveries(port: &Port) -> Result<Vec<Recovery>> {

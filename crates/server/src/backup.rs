@@ -144,13 +144,16 @@ pub(crate) async fn commit(
         must_be_pending_of(app, caller, device, id).await?;
         verify(app, caller, device, &backup, &commit).await?;
     }
-    let statement = status::statement(commit.method_key, commit.device_bound);
-    let committed = app.store.commit_backup(client, device.id, id, digest, statement, now_ms).await?;
+    let statement = status::statement(&commit);
+    let committed = app.store.commit_backup(client, device.id, id, digest, &statement, now_ms).await?;
     if committed.method == Method::Password {
         app.open_password_door(id).await;
     }
     tracing::info!(%client, backup = %id, "backup committed");
-    Ok(receipt(app, client, id, digest, committed))
+    let mut receipt = receipt(app, client, id, digest, committed);
+    // It is committed: what cannot be told now is asked for another time.
+    receipt.protection = status::backups(app, client, now_ms).await.ok().map(|status| status.protection);
+    Ok(receipt)
 }
 
 async fn verify(
@@ -185,6 +188,9 @@ async fn verify(
         let claim = Claim { role: Role::Peer, envelope: None, nonce: &own_nonce };
         reshare::verify_ack(reshare, transcript, &claim, custodian_ack).map_err(|error| Fault::internal(&error))?;
     }
+    if commit.pin && backup.method != Method::Password {
+        return Err(Fault::field("pin", "of a password backup only"));
+    }
     if backup.method == Method::Password {
         app.password_door_was_opened(backup.id).await?;
     }
@@ -206,6 +212,7 @@ fn receipt(
         share_ids: committed.pairs,
         committed_at: committed.committed_ms,
         signature: Hex([0; 64]),
+        protection: None,
     };
     receipt.signature = Hex(app.keys.server.identity.sign_digest(&receipt.digest()));
     receipt

@@ -24,6 +24,7 @@ mod link;
 pub mod openapi;
 mod passkey_door;
 pub mod policy_hook;
+mod protection;
 mod recovery;
 pub mod relying_party;
 mod routes;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use halfkey_api::{
     bytes::{Hex, HexBytes},
-    message::{self, BackupStatus, CurveStatus, MethodKeyStatement, MethodStatus, SigningSharePair, Wallet},
+    message::{
+        self, BackupStatus, CommitBackup, CurveStatus, MethodKeyStatement, MethodStatus, SigningSharePair, Wallet,
+    },
 };
 use halfkey_envelope::{
     id::ClientId,
@@ -16,10 +18,11 @@ use halfkey_protocol::lifecycle::{PairState, Status, WalletState};
 use crate::{
     app::Inner,
     fault::Fault,
+    protection::{Judged, judge},
     store::{self, Backup, SigningPair},
 };
 
-const COMPLETED: &str = "completed";
+pub(crate) const COMPLETED: &str = "completed";
 
 /// A device as its client sees it.
 pub(crate) fn device(device: store::Device) -> message::Device {
@@ -98,9 +101,11 @@ pub(crate) async fn backups(app: &Inner, client: ClientId, now_ms: u64) -> Resul
             methods.push(shown_backup(backup, false));
         }
     }
-    let wallets = has_wallet(app, client).await?;
-    let backed_up = wallets && methods.iter().any(protects);
-    Ok(BackupStatus { backed_up, methods })
+    if !has_wallet(app, client).await? {
+        return Ok(BackupStatus { methods, ..BackupStatus::default() });
+    }
+    let Judged { protection, warnings } = judge(&methods);
+    Ok(BackupStatus { backed_up: methods.iter().any(protects), protection, warnings, methods })
 }
 
 /// Completed means: active, on every curve, with both halves proven to this server (DECISIONS.md D31).
@@ -124,12 +129,11 @@ fn shown_backup(backup: &Backup, completed: bool) -> MethodStatus {
         proven: backup.pair.checked.proven,
     };
     let cloud = backup.cloud.as_ref();
-    let (statement, device_bound) = match backup.statement.as_deref() {
-        Some(READ_BACK) => (Some(MethodKeyStatement::ReadBack), false),
-        Some(UNREAD) => (Some(MethodKeyStatement::Unread), false),
-        Some(READ_BACK_DEVICE_BOUND) => (Some(MethodKeyStatement::ReadBack), true),
-        Some(UNREAD_DEVICE_BOUND) => (Some(MethodKeyStatement::Unread), true),
-        _ => (None, false),
+    let says = |word: &str| backup.statement.iter().flat_map(|statement| statement.split(' ')).any(|said| said == word);
+    let asserted_method_key = match (says(READ_BACK), says(UNREAD)) {
+        (true, false) => Some(MethodKeyStatement::ReadBack),
+        (false, true) => Some(MethodKeyStatement::Unread),
+        _ => None,
     };
     let pending_sync = backup.method == Method::ICloud && cloud.and_then(|cloud| cloud.read_ms).is_none();
     MethodStatus {
@@ -142,8 +146,9 @@ fn shown_backup(backup: &Backup, completed: bool) -> MethodStatus {
         verification_failed_at: backup.failed_ms,
         verification_due: false,
         guesses_left: None,
-        asserted_method_key: statement,
-        asserted_device_bound: device_bound,
+        asserted_method_key,
+        asserted_device_bound: says(DEVICE_BOUND),
+        asserted_pin: says(PIN),
         pending_sync,
         sync_confirmed_at: cloud.and_then(|cloud| cloud.confirmed_ms),
         asserted_account: cloud.and_then(|cloud| cloud.hint.clone()),
@@ -152,17 +157,17 @@ fn shown_backup(backup: &Backup, completed: bool) -> MethodStatus {
 
 const READ_BACK: &str = "read_back";
 const UNREAD: &str = "unread";
-const READ_BACK_DEVICE_BOUND: &str = "read_back device_bound";
-const UNREAD_DEVICE_BOUND: &str = "unread device_bound";
+const DEVICE_BOUND: &str = "device_bound";
+const PIN: &str = "pin";
 
-/// The stored form of what a device states about the record at its method.
-pub(crate) const fn statement(statement: MethodKeyStatement, device_bound: bool) -> &'static str {
-    match (statement, device_bound) {
-        (MethodKeyStatement::ReadBack, false) => READ_BACK,
-        (MethodKeyStatement::Unread, false) => UNREAD,
-        (MethodKeyStatement::ReadBack, true) => READ_BACK_DEVICE_BOUND,
-        (MethodKeyStatement::Unread, true) => UNREAD_DEVICE_BOUND,
-    }
+/// The stored form of what a device states about its backup: words.
+pub(crate) fn statement(commit: &CommitBackup) -> String {
+    let key = match commit.method_key {
+        MethodKeyStatement::ReadBack => READ_BACK,
+        MethodKeyStatement::Unread => UNREAD,
+    };
+    let said = [Some(key), commit.device_bound.then_some(DEVICE_BOUND), commit.pin.then_some(PIN)];
+    said.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a backup survives the loss of any one device, as far as anybody knows: completed, its method's key is not on

@@ -239,6 +239,8 @@ async fn a_commit_states_what_fits_its_method() {
     assert_eq!(refused(&drive, true, &|_| ()).await, "INVALID_REQUEST", "no account");
     assert_eq!(refused(&icloud, true, &stated).await, "INVALID_REQUEST", "iCloud tells no account");
     assert_eq!(refused(&Method::RecoveryCode, false, &stated).await, "INVALID_REQUEST");
+    let pin = |commit: &mut halfkey_api::message::CommitBackup| commit.pin = true;
+    assert_eq!(refused(&Method::RecoveryCode, false, &pin).await, "INVALID_REQUEST", "a PIN is a password's matter");
     for bad in ["", "a\nb", &"x".repeat(65)] {
         assert_eq!(refused(&drive, true, &hint(bad)).await, "INVALID_REQUEST", "{bad:?}");
     }

@@ -15,6 +15,7 @@ mod hook;
 mod left_over;
 mod notice;
 mod passkeys;
+mod protection;
 mod raw;
 mod theft;
 mod waiting;

@@ -7,8 +7,8 @@ use halfkey_api::{
     route,
 };
 use halfkey_client::{
-    Addresses, Backup, BackupMethod, Error, Identity, OldDevices, PasskeyBackup, PasskeyChange, PasskeyMode, Recovered,
-    RecoveryMethod, Resumed,
+    Addresses, Backup, BackupMethod, Error, Identity, OldDevices, PasskeyBackup, PasskeyChange, PasskeyMode,
+    Protection, ProtectionReason, Recovered, RecoveryMethod, Resumed,
 };
 use halfkey_envelope::wallet::Method;
 use halfkey_protocol::proof::Purpose;
@@ -230,6 +230,9 @@ async fn a_passkey_on_one_device_is_reported_as_device_bound() {
     key.synced(false);
     let backup = phone.halfkey.backup_wallet(passkey(PasskeyMode::Keeper)).await.unwrap();
     assert!(backup.device_bound);
+    let at_risk = Protection::AtRisk { reasons: vec![ProtectionReason::DeviceBound] };
+    assert_eq!(backup.protection, Some(at_risk));
+    assert!(phone.halfkey.is_wallet_recoverable().await.unwrap(), "by whoever has that device");
     let status = phone.halfkey.backup_status().await.unwrap();
     assert!(!status.backed_up && status.methods[0].asserted_device_bound && status.methods[0].status == "completed");
     assert!(!phone.halfkey.is_wallet_backed_up().await.unwrap());

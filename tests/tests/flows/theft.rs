@@ -44,6 +44,7 @@ async fn a_cancel_after_possession_freezes_the_backup_until_it_is_made_anew_or_t
 
     assert!(!owner.halfkey.is_wallet_backed_up().await.unwrap(), "a frozen backup protects nothing");
     assert!(owner.halfkey.available_recovery_methods().await.unwrap().is_empty());
+    assert!(!owner.halfkey.is_wallet_recoverable().await.unwrap());
     assert_eq!(thief.halfkey.resume_recovery(with(PASSWORD), None).await, Err(Error::RecoveryOver));
     assert_eq!(thief.restarted().halfkey.resume().await, Ok(Resumed::RecoveryDiscarded));
     let again = world.phone(&token);

@@ -137,6 +137,9 @@ pub struct CommitBackup {
     /// The device asserts that the method's key lies on one device only (a passkey that is not synchronised).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub device_bound: bool,
+    /// Of a PASSWORD backup, and of no other: the device asserts that the secret is a PIN. Nobody else can know.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub pin: bool,
     /// Of a GDRIVE backup, and of no other: the account that holds its record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_account: Option<CloudAccount>,
@@ -188,6 +191,9 @@ pub struct BackupReceipt {
     /// Ed25519 by the server's identity key over [`BackupReceipt::digest`].
     #[schema(value_type = String)]
     pub signature: Hex<64>,
+    /// How safe the wallet is with this backup; not part of what is signed. Absent if the server cannot tell now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protection: Option<Protection>,
 }
 
 impl BackupReceipt {
@@ -283,8 +289,71 @@ pub struct DoorAnswer {
 pub struct BackupStatus {
     /// True when a completed, proven backup exists on every curve that is not bound to one device.
     pub backed_up: bool,
+    /// What that is worth.
+    pub protection: Protection,
+    /// What is true as well and does not put the wallet at risk, because something else holds; or what became of a
+    /// backup that counts no more.
+    pub warnings: Vec<ProtectionReason>,
     /// One entry per method that has a pending or active backup.
     pub methods: Vec<MethodStatus>,
+}
+
+/// Whether the wallet comes back if its devices are lost, as far as the server knows (DECISIONS.md D31).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Protection {
+    /// By at least one backup that counts, that nothing speaks against, and that is no weak one alone.
+    Protected,
+    /// Perhaps. Every reason is one that the app can do something about.
+    AtRisk {
+        /// Each once, in the order of [`ProtectionReason`]; at least one.
+        reasons: Vec<ProtectionReason>,
+    },
+    /// No.
+    #[default]
+    Unprotected,
+}
+
+impl Protection {
+    /// The reasons, where there are any.
+    #[must_use]
+    pub fn reasons(&self) -> &[ProtectionReason] {
+        match self {
+            Self::AtRisk { reasons } => reasons,
+            Self::Protected | Self::Unprotected => &[],
+        }
+    }
+}
+
+/// Why a wallet is at risk, or what is worth a word although it is not. The ids are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
+pub enum ProtectionReason {
+    /// Completed, but its key lies on one device only, by the device's own word: lost with it.
+    DeviceBound,
+    /// Completed, but only its own device has seen the record in the synchronised store, and the user has not confirmed
+    /// that the store is on.
+    PendingSync,
+    /// A PIN, by the device's own word, is the only backup that counts: forgotten easily, and guessable by whoever runs
+    /// both the server and the guesskeeper.
+    PinAlone,
+    /// A cloud account is the only backup that counts: lost with the account, and open to a thief of it who has the
+    /// app's login too.
+    CloudAlone,
+    /// Neither made nor verified for longer than this deployment thinks good.
+    VerificationDue,
+    /// Three guesses or fewer are left before the backup is destroyed.
+    FewGuessesLeft,
+    /// A drill found that it does not hold: it counts no more.
+    VerificationFailed,
+    /// No guess is left: it is destroyed, and counts no more.
+    LockedOut,
+    /// There is one backup that counts, and no other.
+    OneMethod,
+    /// One that this version does not know.
+    #[serde(other)]
+    Other,
 }
 
 /// One method's backup.
@@ -323,6 +392,9 @@ pub struct MethodStatus {
     /// The device's own statement that the method's key lies on one device only: if that is lost, so is this backup.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub asserted_device_bound: bool,
+    /// PASSWORD: the device's own statement that the secret is a PIN.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub asserted_pin: bool,
     /// ICLOUD: no other device has read the record yet, and nobody can tell whether the item leaves the device that made
     /// it. Until then such a backup is never called verified, and it counts only once the user has confirmed that
     /// iCloud Keychain is on.

@@ -2,7 +2,7 @@
 
 use halfkey_api::{
     chain::Addresses,
-    message::{Device, MethodStatus, Recovery},
+    message::{Device, MethodStatus, Protection, ProtectionReason, Recovery},
 };
 use halfkey_client::{Backup, Recovered, Resumed};
 use serde_json::json;
@@ -30,6 +30,13 @@ pub(super) async fn status(session: &mut Session, output: &Output) -> Result<()>
         lines.push("There is no wallet yet. Next: `halfkey wallet create`.".to_owned());
     }
     lines.push(format!("backed up: {}", if status.backed_up { "yes, proven on every curve" } else { "NO" }));
+    if exists {
+        lines.extend(protection_lines(&status.protection));
+        let recoverable = session.halfkey.is_wallet_recoverable().await?;
+        lines.push(format!("recoverable here and now: {}", if recoverable { "yes" } else { "NO" }));
+        value["recoverable"] = recoverable.into();
+    }
+    lines.extend(status.warnings.iter().map(|warning| format!("  note: {}", said(*warning))));
     lines.extend(status.methods.iter().flat_map(method_lines));
     output.result(&lines, &value);
     Ok(())
@@ -48,6 +55,32 @@ pub(super) fn address_lines(addresses: &Addresses) -> Vec<String> {
         format!("bitcoin   {}", addresses.bitcoin),
         format!("solana    {}", addresses.solana),
     ]
+}
+
+fn protection_lines(protection: &Protection) -> Vec<String> {
+    let state = match protection {
+        Protection::Protected => "protected",
+        Protection::AtRisk { .. } => "AT RISK",
+        Protection::Unprotected => "UNPROTECTED: no backup would bring this wallet back",
+    };
+    let reasons = protection.reasons().iter().map(|reason| format!("  {}", said(*reason)));
+    std::iter::once(format!("protection: {state}")).chain(reasons).collect()
+}
+
+/// What a reason means, and what to do.
+const fn said(reason: ProtectionReason) -> &'static str {
+    match reason {
+        ProtectionReason::DeviceBound => "a passkey is on one device only; add one that is not, or another method",
+        ProtectionReason::PendingSync => "iCloud: no other device has it yet, and nobody has confirmed that it is on",
+        ProtectionReason::PinAlone => "a PIN is the only backup; add another method",
+        ProtectionReason::CloudAlone => "a cloud account is the only backup; add another method",
+        ProtectionReason::VerificationDue => "a backup was not verified for long: `halfkey wallet verify`",
+        ProtectionReason::FewGuessesLeft => "few guesses are left for the password; verify it, or back up anew",
+        ProtectionReason::VerificationFailed => "a backup failed its verification and does not count; back up anew",
+        ProtectionReason::LockedOut => "the password's guesses are spent, and its backup is destroyed; back up anew",
+        ProtectionReason::OneMethod => "one method only: if it is forgotten or lost, there is no other",
+        _ => "a reason that this version does not know; look for an update",
+    }
 }
 
 fn method_lines(method: &MethodStatus) -> Vec<String> {
@@ -102,6 +135,7 @@ pub(super) fn backup(backup: &Backup, output: &Output) {
     if backup.device_bound {
         lines.push(DEVICE_BOUND.to_owned());
     }
+    lines.extend(backup.protection.iter().flat_map(protection_lines));
     output.result(&lines, &backup_value(backup));
 }
 
@@ -109,7 +143,7 @@ fn backup_value(backup: &Backup) -> serde_json::Value {
     json!({
         "method": backup.method, "backupId": backup.backup_id, "shareIds": backup.share_ids,
         "cipherText": hex::encode(&backup.cipher_text), "committedAt": backup.committed_at,
-        "deviceBound": backup.device_bound,
+        "deviceBound": backup.device_bound, "protection": backup.protection,
     })
 }
 

@@ -410,6 +410,7 @@ impl<'a> Phone<'a> {
         };
         CommitBackup {
             device_bound: false,
+            pin: false,
             envelope_digest: stored.digest,
             challenge: stored.challenge,
             acks: resharing.reshared.iter().map(ack).collect(),
