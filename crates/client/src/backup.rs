@@ -53,8 +53,9 @@ pub(crate) async fn backup_wallet(port: &Port, method: BackupMethod) -> Result<B
         BackupMethod::Password { password, kind } => (Holder::Password(choose(port, &password, kind)?), false),
         BackupMethod::RecoveryCode => (Holder::Code(RecoveryCode::generate(&mut port.entropy())), true),
         BackupMethod::Passkey(wish) => (Holder::Passkey(Box::new(passkey::plan(port, &wish).await?)), false),
-        BackupMethod::GoogleDrive => (Holder::Cloud(Cloud::GoogleDrive), false),
-        BackupMethod::ICloud => (Holder::Cloud(Cloud::ICloud), false),
+        BackupMethod::GoogleDrive | BackupMethod::ICloud | BackupMethod::Custom(_) => {
+            (Holder::Cloud(Cloud::of(&method.method()).ok_or(Error::Internal)?), false)
+        }
     };
     port.begin(7);
     let backup = make(port, &holder, confirm).await?;
@@ -85,7 +86,7 @@ pub(crate) async fn make(port: &Port, holder: &Holder, confirm: bool) -> Result<
         plan.check(port, &device).await?;
     }
     let replaced = match holder {
-        Holder::Cloud(cloud) => cloud::ready(port, *cloud).await?,
+        Holder::Cloud(cloud) => cloud::ready(port, cloud).await?,
         _ => None,
     };
     let begin = BeginBackup { method: holder.method() };
@@ -103,7 +104,7 @@ pub(crate) async fn make(port: &Port, holder: &Holder, confirm: bool) -> Result<
     let backup = self::commit(port, &device, &begun, holder.method(), commit, cipher_text, witness).await?;
     port.part_done();
     if let (Holder::Cloud(at), Some(made)) = (holder, cloud) {
-        cloud::committed(port, *at, &made, backup.backup_id, replaced).await;
+        cloud::committed(port, at, &made, backup.backup_id, replaced).await;
     }
     Ok(backup)
 }
@@ -359,7 +360,7 @@ async fn keep(
             door.open_known(password, &token).await.map(Some)
         }
         (Holder::Cloud(at), Beside::Cloud(known)) => {
-            let cloud::Kept { record, made } = cloud::keep(port, device, begun, *at, record).await?;
+            let cloud::Kept { record, made } = cloud::keep(port, device, begun, at, record).await?;
             *known = Some(Box::new(made));
             Ok(Some(record))
         }
@@ -463,7 +464,7 @@ async fn discard(port: &Port, device: &Device, begun: &BackupBegun, holder: &Hol
     let _ = cancel(port, device, begun.backup_id).await;
     let _ = device::update(port, |device| device.underway = None).await;
     if let Holder::Cloud(at) = holder {
-        cloud::discard(port, *at, begun.backup_id).await;
+        cloud::discard(port, at, begun.backup_id).await;
     }
 }
 

@@ -1,4 +1,5 @@
-//! Backups whose record lies in the user's own cloud: Google Drive and iCloud Keychain (METHODS.md D and E).
+//! Backups whose record lies in the user's own cloud: Google Drive and iCloud Keychain (METHODS.md D and E), or in a store
+//! of the app's own.
 //!
 //! What goes there is the record sealed under a pepper that the server gives where a backup may be opened, under a name
 //! made with it. Every backup has a name of its own: nothing is overwritten, and a predecessor's record is deleted only
@@ -40,27 +41,35 @@ use crate::{
 /// How many other records are looked at where the wanted one is missing.
 const MAX_WITNESSES: usize = 32;
 
-/// A cloud of the user's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cloud {
+/// A cloud of the user's, or a store of the app's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cloud {
+    kind: Kind,
+    method: Method,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
     GoogleDrive,
     ICloud,
+    Custom(String),
 }
 
 impl Cloud {
-    pub(crate) const fn method(self) -> Method {
-        match self {
-            Self::GoogleDrive => Method::GoogleDrive,
-            Self::ICloud => Method::ICloud,
-        }
+    /// The method whose backups' records lie there.
+    pub(crate) const fn method(&self) -> &Method {
+        &self.method
     }
 
-    pub(crate) const fn of(method: &Method) -> Option<Self> {
-        match method {
-            Method::GoogleDrive => Some(Self::GoogleDrive),
-            Method::ICloud => Some(Self::ICloud),
-            _ => None,
-        }
+    /// Where the records of a method lie, if it is in a cloud.
+    pub(crate) fn of(method: &Method) -> Option<Self> {
+        let kind = match method {
+            Method::GoogleDrive => Kind::GoogleDrive,
+            Method::ICloud => Kind::ICloud,
+            Method::Custom(name) => Kind::Custom(name.clone()),
+            _ => return None,
+        };
+        Some(Self { kind, method: method.clone() })
     }
 }
 
@@ -108,23 +117,26 @@ pub(crate) struct Made {
 }
 
 /// Refuses what this app is not set up for, before anything is asked or begun.
-pub(crate) fn must_be_configured(port: &Port, cloud: Cloud) -> Result<()> {
-    let (configured, what) = match cloud {
-        Cloud::GoogleDrive => (port.setting.google_config().is_some(), "GoogleConfig"),
-        Cloud::ICloud => (port.setting.icloud_config().is_some(), "ICloudConfig"),
+pub(crate) fn must_be_configured(port: &Port, cloud: &Cloud) -> Result<()> {
+    let (configured, what) = match &cloud.kind {
+        Kind::GoogleDrive => (port.setting.google_config().is_some(), "GoogleConfig"),
+        Kind::ICloud => (port.setting.icloud_config().is_some(), "ICloudConfig"),
+        Kind::Custom(name) if port.setting.is_registered(name) => return Ok(()),
+        Kind::Custom(_) => return Err(Error::MethodNotRegistered { method: cloud.method.clone() }),
     };
     if configured { Ok(()) } else { Err(Error::HostIncomplete { what }) }
 }
 
 /// Before a backup is begun: the user is signed in, or the keychain is open. Gives the backup that will be replaced.
-pub(crate) async fn ready(port: &Port, cloud: Cloud) -> Result<Option<BackupId>> {
+pub(crate) async fn ready(port: &Port, cloud: &Cloud) -> Result<Option<BackupId>> {
     must_be_configured(port, cloud)?;
-    match cloud {
-        Cloud::GoogleDrive => drop(Drive::open(port).await?),
-        Cloud::ICloud => drop(port.synced_list(&cloud::name_prefix(0)).await?),
+    match &cloud.kind {
+        Kind::GoogleDrive => drop(Drive::open(port).await?),
+        Kind::ICloud => drop(port.synced_list(&cloud::name_prefix(0)).await?),
+        Kind::Custom(name) => drop(port.custom_list(name, &cloud::name_prefix(0)).await?),
     }
     let methods = status::backup_status(port).await?.methods;
-    let active = methods.into_iter().find(|one| one.method == cloud.method() && one.completed_at.is_some());
+    let active = methods.into_iter().find(|one| one.method == cloud.method && one.completed_at.is_some());
     Ok(active.and_then(|one| one.backup_id))
 }
 
@@ -133,7 +145,7 @@ pub(crate) async fn keep(
     port: &Port,
     device: &Device,
     begun: &BackupBegun,
-    cloud: Cloud,
+    cloud: &Cloud,
     record: &[u8],
 ) -> Result<Kept> {
     let within = DoorContext::Backup { id: begun.backup_id };
@@ -142,7 +154,8 @@ pub(crate) async fn keep(
     let name = given.pepper.name(given.root, begun.backup_id);
     let sealed = cloud::seal_record(&given.pepper, &place, record, &mut port.entropy());
     let mut store = Store::open(port, cloud).await?;
-    let read = store.put(begun.backup_id, &name, &sealed).await?;
+    let item = CloudItem { method: cloud.method.clone(), backup: begun.backup_id, name, file: None };
+    let read = store.put(item, &sealed).await?;
     if !bool::from(read.ct_eq(&sealed)) {
         return Err(Error::CloudRecordDamaged);
     }
@@ -160,7 +173,7 @@ pub(crate) async fn open(
     within: DoorContext,
     client: ClientId,
     cipher_text: &CipherText,
-    cloud: Cloud,
+    cloud: &Cloud,
 ) -> Result<Zeroizing<Vec<u8>>> {
     must_be_configured(port, cloud)?;
     let given = pepper(port, key, within, client).await?;
@@ -201,18 +214,18 @@ async fn missing(given: &Given, place: &Place, store: &mut Store<'_>) -> Result<
     })
 }
 
-fn place(port: &Port, client: ClientId, backup: BackupId, cloud: Cloud, root: RootId) -> Place {
-    Place { deployment: port.setting.deployment.id(), client, backup, method: cloud.method(), root }
+fn place(port: &Port, client: ClientId, backup: BackupId, cloud: &Cloud, root: RootId) -> Place {
+    Place { deployment: port.setting.deployment.id(), client, backup, method: cloud.method.clone(), root }
 }
 
 /// After the receipt: the records of backups that count no more are deleted, as far as that succeeds. Those that this
 /// device made stay noted until it does. And what the user has said of iCloud Keychain is said of the new record.
-pub(crate) async fn committed(port: &Port, cloud: Cloud, made: &Made, counts: BackupId, before: Option<BackupId>) {
-    if cloud == Cloud::ICloud && port.setting.icloud_config().is_some_and(|config| config.user_confirmed_sync) {
+pub(crate) async fn committed(port: &Port, cloud: &Cloud, made: &Made, counts: BackupId, before: Option<BackupId>) {
+    if cloud.kind == Kind::ICloud && port.setting.icloud_config().is_some_and(|config| config.user_confirmed_sync) {
         let _ = confirm_sync(port).await;
     }
     let own = before.map(|backup| CloudItem {
-        method: cloud.method(),
+        method: cloud.method.clone(),
         backup,
         name: made.pepper.name(made.root, backup),
         file: None,
@@ -221,11 +234,11 @@ pub(crate) async fn committed(port: &Port, cloud: Cloud, made: &Made, counts: Ba
 }
 
 /// Deletes the noted records of a method, but for that of the backup that counts.
-async fn forget(port: &Port, cloud: Cloud, counts: Option<BackupId>, more: Option<CloudItem>) -> Result<()> {
+async fn forget(port: &Port, cloud: &Cloud, counts: Option<BackupId>, more: Option<CloudItem>) -> Result<()> {
     let device = device::current(port).await?;
     let more = more.filter(|more| !device.clouds.iter().any(|noted| noted.backup == more.backup));
     let noted = device.clouds.into_iter().chain(more);
-    let over: Vec<_> = noted.filter(|item| item.method == cloud.method() && Some(item.backup) != counts).collect();
+    let over: Vec<_> = noted.filter(|item| item.method == cloud.method && Some(item.backup) != counts).collect();
     if over.is_empty() {
         return Ok(());
     }
@@ -238,7 +251,7 @@ async fn forget(port: &Port, cloud: Cloud, counts: Option<BackupId>, more: Optio
 }
 
 /// This device gives a backup up before its commit was asked for: its record goes, as far as that succeeds.
-pub(crate) async fn discard(port: &Port, cloud: Cloud, backup: BackupId) {
+pub(crate) async fn discard(port: &Port, cloud: &Cloud, backup: BackupId) {
     let delete = async {
         let device = device::current(port).await?;
         let noted = device.clouds.into_iter().find(|item| item.backup == backup);
@@ -250,23 +263,23 @@ pub(crate) async fn discard(port: &Port, cloud: Cloud, backup: BackupId) {
 }
 
 /// The record of a method that is about to be removed; nobody gets its name from the server afterwards.
-pub(crate) async fn before_removal(port: &Port, cloud: Cloud) -> Option<CloudItem> {
+pub(crate) async fn before_removal(port: &Port, cloud: &Cloud) -> Option<CloudItem> {
     let name = async {
         must_be_configured(port, cloud)?;
         let device = device::current(port).await?;
         let call = Call::new(port, "POST", route::VERIFICATIONS.to_owned()).signed(&device.key);
-        let begun: VerificationBegun = call.json(&BeginVerification { method: cloud.method() })?.fetch().await?;
+        let begun: VerificationBegun = call.json(&BeginVerification { method: cloud.method.clone() })?.fetch().await?;
         let within = DoorContext::Verification { id: begun.verification_id };
         let given = pepper(port, &device.key, within, device.client).await?;
         let name = given.pepper.name(given.root, begun.backup_id);
-        Ok(CloudItem { method: cloud.method(), backup: begun.backup_id, name, file: None })
+        Ok(CloudItem { method: cloud.method.clone(), backup: begun.backup_id, name, file: None })
     };
     let named: Result<_> = name.await;
     named.ok()
 }
 
 /// After a removal: every record of the method goes, as far as that succeeds.
-pub(crate) async fn after_removal(port: &Port, cloud: Cloud, item: Option<CloudItem>) {
+pub(crate) async fn after_removal(port: &Port, cloud: &Cloud, item: Option<CloudItem>) {
     let _ = forget(port, cloud, None, item).await;
 }
 
@@ -296,24 +309,27 @@ async fn pepper(port: &Port, key: &DeviceKey, within: DoorContext, client: Clien
     Ok(Given { root: contents.root, pepper, account: contents.account.clone() })
 }
 
-/// The two kinds of places for sealed records: the same verbs, and the same contract.
+/// The kinds of places for sealed records: the same verbs, and the same contract.
 enum Store<'a> {
     Drive(Drive<'a>),
     Synced(&'a Port),
+    /// The app's own method of this name.
+    Custom(&'a Port, &'a str),
 }
 
 impl<'a> Store<'a> {
-    async fn open(port: &'a Port, cloud: Cloud) -> Result<Self> {
-        Ok(match cloud {
-            Cloud::GoogleDrive => Self::Drive(Drive::open(port).await?),
-            Cloud::ICloud => Self::Synced(port),
+    async fn open(port: &'a Port, cloud: &'a Cloud) -> Result<Self> {
+        Ok(match &cloud.kind {
+            Kind::GoogleDrive => Self::Drive(Drive::open(port).await?),
+            Kind::ICloud => Self::Synced(port),
+            Kind::Custom(name) => Self::Custom(port, name),
         })
     }
 
     fn once(self) -> Self {
         match self {
             Self::Drive(drive) => Self::Drive(drive.once()),
-            synced @ Self::Synced(_) => synced,
+            other => other,
         }
     }
 
@@ -321,27 +337,34 @@ impl<'a> Store<'a> {
     fn account(&self) -> Option<(&str, &str)> {
         match self {
             Self::Drive(drive) => Some((&drive.token().account, &drive.token().label)),
-            Self::Synced(_) => None,
+            Self::Synced(_) | Self::Custom(..) => None,
         }
     }
 
     /// Stores a new record, noted on this device before it is made, and reads it back.
-    async fn put(&mut self, backup: BackupId, name: &str, sealed: &[u8]) -> Result<Vec<u8>> {
-        match self {
+    async fn put(&mut self, mut item: CloudItem, sealed: &[u8]) -> Result<Vec<u8>> {
+        let name = item.name.clone();
+        let records = match self {
             Self::Drive(drive) => {
                 let id = drive.generate_id().await?;
-                note(drive.port(), Method::GoogleDrive, backup, name, Some(id.clone())).await?;
-                drive.create(&id, name, sealed).await?;
-                drive.read(&id).await?.ok_or(Error::CloudRecordNotFound)
+                item.file = Some(id.clone());
+                note(drive.port(), item).await?;
+                drive.create(&id, &name, sealed).await?;
+                drive.read(&id).await?.into_iter().collect()
             }
             Self::Synced(port) => {
-                note(port, Method::ICloud, backup, name, None).await?;
-                port.synced_put(name, sealed.to_vec()).await?;
-                let items = port.synced_get(name).await?;
-                let found = items.iter().find(|item| item.as_slice() == sealed).or(items.first());
-                found.cloned().ok_or(Error::CloudRecordNotFound)
+                note(port, item).await?;
+                port.synced_put(&name, sealed.to_vec()).await?;
+                port.synced_get(&name).await?
             }
-        }
+            Self::Custom(port, method) => {
+                note(port, item).await?;
+                port.custom_put(method, &name, sealed.to_vec()).await?;
+                port.custom_get(method, &name).await?
+            }
+        };
+        let found = records.iter().find(|record| record.as_slice() == sealed).or(records.first());
+        found.cloned().ok_or(Error::CloudRecordNotFound)
     }
 
     /// Every record of that name, after a complete listing.
@@ -355,6 +378,7 @@ impl<'a> Store<'a> {
                 Ok(records)
             }
             Self::Synced(port) => port.synced_get(name).await,
+            Self::Custom(port, method) => port.custom_get(method, name).await,
         }
     }
 
@@ -374,6 +398,12 @@ impl<'a> Store<'a> {
                     records.extend(port.synced_get(name).await?);
                 }
             }
+            Self::Custom(port, method) => {
+                let names = port.custom_list(method, prefix).await?;
+                for name in names.iter().filter(|name| name.starts_with(prefix)).take(MAX_WITNESSES) {
+                    records.extend(port.custom_get(method, name).await?);
+                }
+            }
         }
         Ok(records)
     }
@@ -390,12 +420,12 @@ impl<'a> Store<'a> {
                 Ok(())
             }
             Self::Synced(port) => port.synced_delete(&item.name).await,
+            Self::Custom(port, method) => port.custom_delete(method, &item.name).await,
         }
     }
 }
 
-async fn note(port: &Port, method: Method, backup: BackupId, name: &str, file: Option<String>) -> Result<()> {
-    let item = CloudItem { method, backup, name: name.to_owned(), file };
+async fn note(port: &Port, item: CloudItem) -> Result<()> {
     device::update(port, move |device| device.clouds.push(item)).await
 }
 

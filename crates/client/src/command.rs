@@ -50,6 +50,8 @@ pub enum BackupMethod {
     GoogleDrive,
     /// An item in the user's iCloud Keychain, through [`crate::host::SyncedSecretStore`].
     ICloud,
+    /// A method of the app's own, by the name under which it was registered, through [`crate::host::CustomMethod`].
+    Custom(String),
 }
 
 /// What a passkey backup is to be.
@@ -107,13 +109,14 @@ pub struct PasskeyList {
 impl BackupMethod {
     /// The method's name on the wire.
     #[must_use]
-    pub const fn method(&self) -> Method {
+    pub fn method(&self) -> Method {
         match self {
             Self::Password { .. } => Method::Password,
             Self::RecoveryCode => Method::RecoveryCode,
             Self::Passkey(_) => Method::Passkey,
             Self::GoogleDrive => Method::GoogleDrive,
             Self::ICloud => Method::ICloud,
+            Self::Custom(name) => Method::Custom(name.clone()),
         }
     }
 }
@@ -132,18 +135,21 @@ pub enum RecoveryMethod {
     GoogleDrive,
     /// The user's iCloud Keychain, through [`crate::host::SyncedSecretStore`].
     ICloud,
+    /// A method of the app's own, by the name under which it was registered, through [`crate::host::CustomMethod`].
+    Custom(String),
 }
 
 impl RecoveryMethod {
     /// The method's name on the wire.
     #[must_use]
-    pub const fn method(&self) -> Method {
+    pub fn method(&self) -> Method {
         match self {
             Self::Password(_) => Method::Password,
             Self::RecoveryCode(_) => Method::RecoveryCode,
             Self::Passkey => Method::Passkey,
             Self::GoogleDrive => Method::GoogleDrive,
             Self::ICloud => Method::ICloud,
+            Self::Custom(name) => Method::Custom(name.clone()),
         }
     }
 }
@@ -464,36 +470,22 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether the user's passkeys are asked for.
-    pub(crate) const fn needs_passkeys(&self) -> bool {
-        matches!(
-            self,
-            Self::Backup(BackupMethod::Passkey(_))
-                | Self::RenewBackup(RecoveryMethod::Passkey)
-                | Self::Verify(RecoveryMethod::Passkey)
-                | Self::Recover { method: RecoveryMethod::Passkey, .. }
-                | Self::ResumeRecovery { method: RecoveryMethod::Passkey, .. }
-                | Self::Eject { method: RecoveryMethod::Passkey, .. }
-        )
-    }
-
-    /// The host trait of the user's clouds that is needed.
-    pub(crate) const fn needs_cloud(&self) -> Option<Method> {
+    /// The method whose backup is made or opened, where the command names one.
+    pub(crate) fn method(&self) -> Option<Method> {
         match self {
-            Self::Backup(BackupMethod::GoogleDrive)
-            | Self::RenewBackup(RecoveryMethod::GoogleDrive)
-            | Self::Verify(RecoveryMethod::GoogleDrive)
-            | Self::Recover { method: RecoveryMethod::GoogleDrive, .. }
-            | Self::ResumeRecovery { method: RecoveryMethod::GoogleDrive, .. }
-            | Self::Eject { method: RecoveryMethod::GoogleDrive, .. } => Some(Method::GoogleDrive),
-            Self::Backup(BackupMethod::ICloud)
-            | Self::RenewBackup(RecoveryMethod::ICloud)
-            | Self::Verify(RecoveryMethod::ICloud)
-            | Self::Recover { method: RecoveryMethod::ICloud, .. }
-            | Self::ResumeRecovery { method: RecoveryMethod::ICloud, .. }
-            | Self::Eject { method: RecoveryMethod::ICloud, .. } => Some(Method::ICloud),
+            Self::Backup(method) => Some(method.method()),
+            Self::RenewBackup(method)
+            | Self::Verify(method)
+            | Self::Recover { method, .. }
+            | Self::ResumeRecovery { method, .. }
+            | Self::Eject { method, .. } => Some(method.method()),
             _ => None,
         }
+    }
+
+    /// Whether a new code is shown to the user and typed back.
+    pub(crate) const fn shows_a_code(&self) -> bool {
+        matches!(self, Self::Backup(BackupMethod::RecoveryCode) | Self::MakeExitKit)
     }
 
     /// Whether it changes the device's state: only one such runs at a time.
@@ -560,9 +552,9 @@ pub enum Outcome {
 /// Runs one command to its end.
 pub(crate) async fn run(port: Port, command: Command) -> Result<Outcome> {
     let port = &port;
-    if let Some(cloud) = command.needs_cloud().as_ref().and_then(Cloud::of) {
-        port.setting.platform.check(&cloud.method())?;
-        cloud::must_be_configured(port, cloud)?;
+    if let Some(cloud) = command.method().as_ref().and_then(Cloud::of) {
+        port.setting.platform.check(cloud.method())?;
+        cloud::must_be_configured(port, &cloud)?;
     }
     Ok(match command {
         Command::CreateWallet => Outcome::Addresses(crate::create::create_wallet(port).await?),

@@ -31,14 +31,14 @@ pub(crate) async fn remove_backup_method(port: &Port, method: Method) -> Result<
     let path = path(route::BACKUP_METHOD, &[&method.name()]);
     let cloud = Cloud::of(&method);
     // Only while the backup counts does the server give what its record's name is made with.
-    let record = match cloud {
+    let record = match &cloud {
         Some(cloud) => cloud::before_removal(port, cloud).await,
         None => None,
     };
     Call::new(port, "DELETE", path).signed(&device.key).send().await?;
     device::update(port, |device| device.backups.retain(|known| known.method != method)).await?;
     if let Some(cloud) = cloud {
-        cloud::after_removal(port, cloud, record).await;
+        cloud::after_removal(port, &cloud, record).await;
     }
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! `Halfkey`: the SDK as an app uses it, a short loop around the step machine.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::lock::{Mutex as AsyncMutex, MutexGuard};
@@ -28,14 +31,14 @@ use crate::{
     error::{Error, Result},
     exit_kit::ExitKit,
     host::{
-        BlobStore, Clock, CloudTokenError, CloudTokenProvider, Dismissed, FixedToken, PasskeyError, Passkeys, Prompt,
-        SecretStore, SessionProvider, SyncedError, SyncedSecretStore, Timer, Transport,
+        BlobStore, Clock, CloudTokenError, CloudTokenProvider, CustomError, CustomMethod, Dismissed, FixedToken,
+        PasskeyError, Passkeys, Prompt, SecretStore, SessionProvider, SyncedError, SyncedSecretStore, Timer, Transport,
     },
-    machine::Machine,
+    machine::{Machine, lock},
     platform::{GoogleConfig, ICloudConfig, PasskeyConfig, PlatformEnv},
     progress::Progress,
     setting::Setting,
-    step::{Answer, Ask, Event, Step},
+    step::{Answer, Ask, CustomCall, Event, Step},
 };
 
 /// Who the client is: something that gives session tokens.
@@ -76,6 +79,8 @@ struct Host {
     cloud_tokens: Option<Arc<dyn CloudTokenProvider>>,
     synced_secrets: Option<Arc<dyn SyncedSecretStore>>,
     timer: Option<Arc<dyn Timer>>,
+    /// The app's own backup methods, by name.
+    custom: Mutex<HashMap<String, Arc<dyn CustomMethod>>>,
     on_progress: Option<OnProgress>,
     /// Keeps a read and the write that depends on it together.
     held: AsyncMutex<()>,
@@ -262,6 +267,7 @@ impl Builder {
             cloud_tokens: self.cloud_tokens,
             synced_secrets: self.synced_secrets,
             timer: self.timer,
+            custom: Mutex::default(),
             on_progress: self.on_progress,
             held: AsyncMutex::new(()),
             busy: AtomicBool::new(false),
@@ -338,6 +344,7 @@ impl Host {
                 Some(store) => store.list(&prefix).await,
                 None => Err(SyncedError::Unavailable),
             }),
+            Ask::Custom { method, call } => self.custom(&method, call).await,
             Ask::Wait(ms) => Answer::Waited(match &self.timer {
                 Some(timer) => {
                     timer.wait(ms).await;
@@ -361,6 +368,32 @@ impl Host {
                 self.on_progress.iter().for_each(|tell| tell(progress));
                 Answer::Continue
             }
+        }
+    }
+}
+
+impl Host {
+    /// Only a registered method is ever asked for.
+    async fn custom(&self, method: &str, call: CustomCall) -> Answer {
+        let store = lock(&self.custom).get(method).cloned();
+        let gone = CustomError::Unreachable;
+        match call {
+            CustomCall::Put { name, record } => Answer::CustomDone(match store {
+                Some(store) => store.put(&name, &record).await,
+                None => Err(gone),
+            }),
+            CustomCall::Get(name) => Answer::CustomRecords(match store {
+                Some(store) => store.get(&name).await,
+                None => Err(gone),
+            }),
+            CustomCall::Delete(name) => Answer::CustomDone(match store {
+                Some(store) => store.delete(&name).await,
+                None => Err(gone),
+            }),
+            CustomCall::List(prefix) => Answer::CustomNames(match store {
+                Some(store) => store.list(&prefix).await,
+                None => Err(gone),
+            }),
         }
     }
 }
@@ -406,25 +439,10 @@ impl Halfkey {
     /// # Errors
     /// Whatever the command says; [`Error::OperationInProgress`] while another one changes this device's state.
     pub async fn run(&self, command: Command) -> Result<Outcome> {
-        if matches!(command, Command::Backup(BackupMethod::RecoveryCode) | Command::MakeExitKit)
-            && self.host.prompt.is_none()
-        {
+        if command.shows_a_code() && self.host.prompt.is_none() {
             return Err(Error::HostIncomplete { what: "Prompt" });
         }
-        if command.needs_passkeys() && self.host.passkeys.is_none() {
-            return Err(Error::HostIncomplete { what: "Passkeys" });
-        }
-        match command.needs_cloud() {
-            // What the platform cannot do at all is said first.
-            Some(method) if !self.setting.platform.supports(&method) => {}
-            Some(Method::GoogleDrive) if self.host.cloud_tokens.is_none() => {
-                return Err(Error::HostIncomplete { what: "CloudTokenProvider" });
-            }
-            Some(Method::ICloud) if self.host.synced_secrets.is_none() => {
-                return Err(Error::HostIncomplete { what: "SyncedSecretStore" });
-            }
-            _ => {}
-        }
+        command.method().iter().try_for_each(|method| self.must_be_served(method))?;
         let _turn = self.host.turn(&command)?;
         let mut held = None;
         let (mut machine, mut step) = Machine::start(&self.setting, command);
@@ -438,6 +456,30 @@ impl Halfkey {
                 }
             }
         }
+    }
+
+    /// The app has given what this method asks it for.
+    fn must_be_served(&self, method: &Method) -> Result<()> {
+        let what = match method {
+            Method::Passkey if self.host.passkeys.is_none() => "Passkeys",
+            // What the platform cannot do at all is said first.
+            Method::GoogleDrive | Method::ICloud if !self.setting.platform.supports(method) => return Ok(()),
+            Method::GoogleDrive if self.host.cloud_tokens.is_none() => "CloudTokenProvider",
+            Method::ICloud if self.host.synced_secrets.is_none() => "SyncedSecretStore",
+            _ => return Ok(()),
+        };
+        Err(Error::HostIncomplete { what })
+    }
+
+    /// Makes the app's own store a backup method of this name, `CUSTOM:` and 1 to 32 of `A-Z`, `0-9` and `_`. It has to be
+    /// registered under the same name wherever such a backup is to be opened. Another one of the name takes its place.
+    ///
+    /// # Errors
+    /// [`Error::InvalidMethod`] for another name.
+    pub fn register_backup_method(&self, name: &str, method: Arc<dyn CustomMethod>) -> Result<()> {
+        self.setting.register_backup_method(name)?;
+        lock(&self.host.custom).insert(name.to_owned(), method);
+        Ok(())
     }
 
     /// Says where this app's passkeys live. Needed, with a [`Passkeys`], before any call that uses them.

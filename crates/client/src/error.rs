@@ -248,6 +248,18 @@ pub enum Error {
         /// Why: a stable word.
         code: &'static str,
     },
+    /// The app has registered no backup method of this name.
+    #[error("no method {method} is registered")]
+    MethodNotRegistered {
+        /// The method.
+        method: Method,
+    },
+    /// There is no such backup method, and cannot be.
+    #[error("not a backup method: {code}")]
+    InvalidMethod {
+        /// Why: a stable word. `NAME`: the name of an app's own method has 1 to 32 of `A-Z`, `0-9` and `_`.
+        code: &'static str,
+    },
     /// The payload cannot be decoded, or this deployment does not sign such things.
     #[error("the payload cannot be signed")]
     InvalidPayload,
@@ -374,6 +386,8 @@ impl Error {
             Self::CloudLocked => "CLOUD_LOCKED",
             Self::CloudNotEntitled => "CLOUD_NOT_ENTITLED",
             Self::CloudRefused { .. } => "CLOUD_REFUSED",
+            Self::MethodNotRegistered { .. } => "METHOD_NOT_REGISTERED",
+            Self::InvalidMethod { .. } => "INVALID_METHOD",
             Self::InvalidPayload => "INVALID_PAYLOAD",
             Self::HostIncomplete { .. } => "HOST_INCOMPLETE",
             Self::Host(_) => "HOST_ERROR",
@@ -472,6 +486,8 @@ impl Error {
             Self::CloudLocked => "Ask the user to unlock the device, then call again.",
             Self::CloudNotEntitled => "Build the app with the keychain entitlement and its access group.",
             Self::CloudRefused { .. } => "Check the app's project at the cloud; see what the code says.",
+            Self::MethodNotRegistered { .. } => "Register the app's method of that name before the call.",
+            Self::InvalidMethod { .. } => "Name another method; see what the code says.",
             Self::InvalidPayload => "Check the transaction or message that was given.",
             Self::HostIncomplete { .. } => "Give the SDK builder what is named.",
             Self::Host(_) => "Answer the open question of the step machine.",

@@ -3,6 +3,7 @@
 //! All are held as `Arc<dyn …>` and answer through boxed futures that are `Send`; nothing here names a runtime.
 
 mod clouds;
+mod custom;
 mod passkeys;
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ pub use self::clouds::{
     CloudToken, CloudTokenError, CloudTokenProvider, CloudTokenRequest, DRIVE_SCOPE, SyncedError, SyncedSecretStore,
     Timer,
 };
+pub use self::custom::{CustomError, CustomMethod};
 pub use self::passkeys::{
     CredentialRef, PasskeyCreate, PasskeyCreated, PasskeyError, PasskeyGet, PasskeyGot, Passkeys, PrfOutput,
 };

@@ -12,7 +12,10 @@ use async_trait::async_trait;
 use zeroize::Zeroizing;
 
 use crate::{
-    host::{BlobSlot, BlobStore, Clock, SecretStore, StoreError, SyncedError, SyncedSecretStore, Timer},
+    host::{
+        BlobSlot, BlobStore, Clock, CustomError, CustomMethod, SecretStore, StoreError, SyncedError, SyncedSecretStore,
+        Timer,
+    },
     machine::lock,
 };
 
@@ -321,6 +324,83 @@ impl SyncedSecretStore for MemorySyncedStore {
         self.obey(|account| {
             let found = account.items.iter().filter(|item| item.name.starts_with(prefix) && self.sees(item));
             found.map(|item| item.name.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+        })
+    }
+}
+
+/// A [`CustomMethod`] in memory. Clones are one store.
+#[derive(Clone, Default)]
+pub struct MemoryCustomStore {
+    records: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    faults: Arc<Mutex<VecDeque<Option<CustomError>>>>,
+}
+
+impl MemoryCustomStore {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the next calls do: `None` lets one work.
+    pub fn script(&self, faults: impl IntoIterator<Item = Option<CustomError>>) {
+        lock(&self.faults).extend(faults);
+    }
+
+    /// Names and contents of all records.
+    #[must_use]
+    pub fn records(&self) -> Vec<(String, Vec<u8>)> {
+        lock(&self.records).clone()
+    }
+
+    /// Adds a record past every rule: beside one of the same name, if there is one.
+    pub fn plant(&self, name: &str, record: &[u8]) {
+        lock(&self.records).insert(0, (name.to_owned(), record.to_vec()));
+    }
+
+    /// Deletes everything.
+    pub fn wipe(&self) {
+        lock(&self.records).clear();
+    }
+
+    /// Changes every record.
+    pub fn damage(&self, change: impl Fn(&mut Vec<u8>)) {
+        lock(&self.records).iter_mut().for_each(|(_, record)| change(record));
+    }
+
+    fn obey<T>(&self, call: impl FnOnce(&mut Vec<(String, Vec<u8>)>) -> T) -> Result<T, CustomError> {
+        match lock(&self.faults).pop_front().flatten() {
+            Some(error) => Err(error),
+            None => Ok(call(&mut lock(&self.records))),
+        }
+    }
+}
+
+#[async_trait]
+impl CustomMethod for MemoryCustomStore {
+    async fn put(&self, name: &str, record: &[u8]) -> Result<(), CustomError> {
+        self.obey(|records| {
+            if !records.iter().any(|(known, there)| known == name && there == record) {
+                records.push((name.to_owned(), record.to_vec()));
+            }
+        })
+    }
+
+    async fn get(&self, name: &str) -> Result<Vec<Vec<u8>>, CustomError> {
+        self.obey(|records| {
+            let found = records.iter().filter(|(known, _)| known == name);
+            found.map(|(_, record)| record.clone()).collect()
+        })
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), CustomError> {
+        self.obey(|records| records.retain(|(known, _)| known != name))
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, CustomError> {
+        self.obey(|records| {
+            let found = records.iter().filter(|(name, _)| name.starts_with(prefix));
+            found.map(|(name, _)| name.clone()).collect::<BTreeSet<_>>().into_iter().collect()
         })
     }
 }

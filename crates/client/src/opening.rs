@@ -46,12 +46,12 @@ pub(crate) enum Holder {
 }
 
 impl Holder {
-    pub(crate) const fn method(&self) -> Method {
+    pub(crate) fn method(&self) -> Method {
         match self {
             Self::Password(_) => Method::Password,
             Self::Code(_) => Method::RecoveryCode,
             Self::Passkey(_) => Method::Passkey,
-            Self::Cloud(cloud) => cloud.method(),
+            Self::Cloud(cloud) => cloud.method().clone(),
             Self::Exit(_) => Method::Exit,
         }
     }
@@ -105,25 +105,14 @@ pub(crate) async fn record(
             let (record, set, plan) = opened.into_plan(port)?;
             (record, Holder::Passkey(Box::new(plan)), Some(set))
         }
-        RecoveryMethod::GoogleDrive => of_cloud(port, key, within, client, cipher_text, Cloud::GoogleDrive).await?,
-        RecoveryMethod::ICloud => of_cloud(port, key, within, client, cipher_text, Cloud::ICloud).await?,
+        RecoveryMethod::GoogleDrive | RecoveryMethod::ICloud | RecoveryMethod::Custom(_) => {
+            let cloud = Cloud::of(&method.method()).ok_or(Error::Internal)?;
+            let record = cloud::open(port, key, within, client, cipher_text, &cloud).await?;
+            (record, Holder::Cloud(cloud), None)
+        }
     };
     let record = parse_record(port, client, backup, &holder.method(), &bytes)?;
     Ok(FromMethod { record, holder, passkeys })
-}
-
-type Gave = (Zeroizing<Vec<u8>>, Holder, Option<PasskeySet>);
-
-async fn of_cloud(
-    port: &Port,
-    key: &DeviceKey,
-    within: DoorContext,
-    client: ClientId,
-    cipher_text: &CipherText,
-    cloud: Cloud,
-) -> Result<Gave> {
-    let record = cloud::open(port, key, within, client, cipher_text, cloud).await?;
-    Ok((record, Holder::Cloud(cloud), None))
 }
 
 pub(crate) fn parse_code(typed: &CodeText) -> Result<RecoveryCode> {

@@ -8,13 +8,14 @@ use zeroize::Zeroizing;
 use crate::{
     error::{Error, Result, StorageReason},
     host::{
-        BlobSlot, CloudToken, CloudTokenError, CloudTokenRequest, Dismissed, MAX_BLOB, MAX_RESPONSE, PasskeyCreate,
-        PasskeyCreated, PasskeyError, PasskeyGet, PasskeyGot, Request, Response, SyncedError, TransportError,
+        BlobSlot, CloudToken, CloudTokenError, CloudTokenRequest, CustomError, Dismissed, MAX_BLOB, MAX_RESPONSE,
+        PasskeyCreate, PasskeyCreated, PasskeyError, PasskeyGet, PasskeyGot, Request, Response, SyncedError,
+        TransportError,
     },
     machine::{Asking, Exchange, lock},
     progress::{Progress, Stage},
     setting::Setting,
-    step::{Answer, Ask},
+    step::{Answer, Ask, CustomCall},
 };
 
 /// A flow's way to its host, and to what does not change while it runs.
@@ -154,6 +155,26 @@ impl Port {
         expect!(self.ask(Ask::SyncedList(prefix.to_owned())), SyncedNames).map_err(synced)
     }
 
+    pub(crate) async fn custom_put(&self, method: &str, name: &str, record: Vec<u8>) -> Result<()> {
+        let call = CustomCall::Put { name: name.to_owned(), record };
+        expect!(self.ask(Ask::Custom { method: method.to_owned(), call }), CustomDone).map_err(custom)
+    }
+
+    pub(crate) async fn custom_get(&self, method: &str, name: &str) -> Result<Vec<Vec<u8>>> {
+        let call = CustomCall::Get(name.to_owned());
+        expect!(self.ask(Ask::Custom { method: method.to_owned(), call }), CustomRecords).map_err(custom)
+    }
+
+    pub(crate) async fn custom_delete(&self, method: &str, name: &str) -> Result<()> {
+        let call = CustomCall::Delete(name.to_owned());
+        expect!(self.ask(Ask::Custom { method: method.to_owned(), call }), CustomDone).map_err(custom)
+    }
+
+    pub(crate) async fn custom_list(&self, method: &str, prefix: &str) -> Result<Vec<String>> {
+        let call = CustomCall::List(prefix.to_owned());
+        expect!(self.ask(Ask::Custom { method: method.to_owned(), call }), CustomNames).map_err(custom)
+    }
+
     /// Whether the time has passed; a host may be unable to wait.
     pub(crate) async fn wait(&self, ms: u64) -> Result<bool> {
         Ok(expect!(self.ask(Ask::Wait(ms)), Waited))
@@ -194,6 +215,15 @@ const fn synced(error: SyncedError) -> Error {
         SyncedError::Locked => Error::CloudLocked,
         SyncedError::MissingEntitlement => Error::CloudNotEntitled,
         SyncedError::Unavailable => Error::CloudUnreachable,
+    }
+}
+
+const fn custom(error: CustomError) -> Error {
+    match error {
+        CustomError::Unreachable => Error::CloudUnreachable,
+        CustomError::Locked => Error::CloudLocked,
+        CustomError::Cancelled => Error::Cancelled,
+        CustomError::Full => Error::QuotaExceeded,
     }
 }
 

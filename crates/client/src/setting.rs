@@ -1,9 +1,9 @@
 //! What does not change while the SDK runs.
 
-use std::sync::Mutex;
+use std::{collections::BTreeSet, sync::Mutex};
 
 use halfkey_api::chain::bitcoin::Network;
-use halfkey_envelope::{door::KdfParams, entropy::Entropy, passkey::check_origin, text::Policy};
+use halfkey_envelope::{door::KdfParams, entropy::Entropy, passkey::check_origin, text::Policy, wallet::Method};
 
 use crate::{
     deployment::Deployment,
@@ -24,6 +24,7 @@ pub struct Setting {
     passkeys: Mutex<Option<PasskeyConfig>>,
     google: Mutex<Option<GoogleConfig>>,
     icloud: Mutex<Option<ICloudConfig>>,
+    custom: Mutex<BTreeSet<String>>,
     insecure_evidence: bool,
 }
 
@@ -43,6 +44,7 @@ impl Setting {
             passkeys: Mutex::new(None),
             google: Mutex::new(None),
             icloud: Mutex::new(None),
+            custom: Mutex::default(),
             insecure_evidence: false,
         }
     }
@@ -76,6 +78,21 @@ impl Setting {
     /// The app at iCloud Keychain. Needed for the method ICLOUD.
     pub fn configure_icloud_storage(&self, config: ICloudConfig) {
         *lock(&self.icloud) = Some(config);
+    }
+
+    /// The host answers [`crate::step::Ask::Custom`] for a method of this name: 1 to 32 of `A-Z`, `0-9` and `_`. Needed
+    /// for the method `CUSTOM:` and that name.
+    ///
+    /// # Errors
+    /// [`Error::InvalidMethod`] for another name.
+    pub fn register_backup_method(&self, name: &str) -> Result<()> {
+        Method::custom(name).map_err(|_| Error::InvalidMethod { code: "NAME" })?;
+        lock(&self.custom).insert(name.to_owned());
+        Ok(())
+    }
+
+    pub(crate) fn is_registered(&self, name: &str) -> bool {
+        lock(&self.custom).contains(name)
     }
 
     pub(crate) fn google_config(&self) -> Option<GoogleConfig> {

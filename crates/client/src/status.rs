@@ -53,7 +53,8 @@ fn openable(port: &Port, status: BackupStatus) -> impl Iterator<Item = MethodSta
         Method::Passkey => port.setting.passkey_config().is_some(),
         Method::GoogleDrive => port.setting.google_config().is_some(),
         Method::ICloud => port.setting.icloud_config().is_some(),
-        _ => false,
+        Method::Custom(name) => port.setting.is_registered(name),
+        Method::Exit => false,
     };
     let completed = status.methods.into_iter().filter(|status| status.status == "completed");
     completed.filter(move |status| works(&status.method) && port.setting.platform.supports(&status.method))

@@ -6,8 +6,9 @@ use crate::{
     command::Outcome,
     error::Error,
     host::{
-        BlobSlot, CloudToken, CloudTokenError, CloudTokenRequest, Dismissed, PasskeyCreate, PasskeyCreated,
-        PasskeyError, PasskeyGet, PasskeyGot, Request, Response, SignedOut, StoreError, SyncedError, TransportError,
+        BlobSlot, CloudToken, CloudTokenError, CloudTokenRequest, CustomError, Dismissed, PasskeyCreate,
+        PasskeyCreated, PasskeyError, PasskeyGet, PasskeyGot, Request, Response, SignedOut, StoreError, SyncedError,
+        TransportError,
     },
     progress::Progress,
 };
@@ -81,6 +82,13 @@ pub enum Ask {
     SyncedDelete(String),
     /// The names of items that begin so.
     SyncedList(String),
+    /// Something of the registered method of this name.
+    Custom {
+        /// The method's name, without `CUSTOM:`.
+        method: String,
+        /// What its store is to do.
+        call: CustomCall,
+    },
     /// Let so many milliseconds pass.
     Wait(u64),
     /// Tell the user how far it is.
@@ -105,9 +113,50 @@ impl Ask {
             Self::SyncedPut { .. } | Self::SyncedDelete(_) => AnswerKind::Synced,
             Self::SyncedGet(_) => AnswerKind::SyncedItems,
             Self::SyncedList(_) => AnswerKind::SyncedNames,
+            Self::Custom { call, .. } => call.expects(),
             Self::Wait(_) => AnswerKind::Waited,
             Self::CloudTokenInvalidated => AnswerKind::Continue,
             Self::TokenInvalidated | Self::HoldStore | Self::ReleaseStore | Self::Progress(_) => AnswerKind::Continue,
+        }
+    }
+}
+
+/// What the store of an application's own method is to do: the verbs of [`crate::host::CustomMethod`].
+#[derive(Clone, PartialEq, Eq)]
+pub enum CustomCall {
+    /// Keep a record.
+    Put {
+        /// Its name.
+        name: String,
+        /// The record.
+        record: Vec<u8>,
+    },
+    /// The records of this name.
+    Get(String),
+    /// Delete the records of this name.
+    Delete(String),
+    /// The names that begin so.
+    List(String),
+}
+
+impl CustomCall {
+    const fn expects(&self) -> AnswerKind {
+        match self {
+            Self::Put { .. } | Self::Delete(_) => AnswerKind::CustomDone,
+            Self::Get(_) => AnswerKind::CustomRecords,
+            Self::List(_) => AnswerKind::CustomNames,
+        }
+    }
+}
+
+/// Shows the name and the size only.
+impl core::fmt::Debug for CustomCall {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Put { name, record } => write!(f, "Put({name}, {} bytes)", record.len()),
+            Self::Get(name) => write!(f, "Get({name})"),
+            Self::Delete(name) => write!(f, "Delete({name})"),
+            Self::List(prefix) => write!(f, "List({prefix})"),
         }
     }
 }
@@ -136,6 +185,7 @@ impl core::fmt::Debug for Ask {
             Self::SyncedGet(name) => write!(f, "SyncedGet({name})"),
             Self::SyncedDelete(name) => write!(f, "SyncedDelete({name})"),
             Self::SyncedList(prefix) => write!(f, "SyncedList({prefix})"),
+            Self::Custom { method, call } => write!(f, "Custom({method}, {call:?})"),
             Self::Wait(ms) => write!(f, "Wait({ms})"),
             Self::Progress(progress) => write!(f, "{progress:?}"),
         }
@@ -179,6 +229,12 @@ pub enum Answer {
     SyncedItems(Result<Vec<Vec<u8>>, SyncedError>),
     /// To [`Ask::SyncedList`].
     SyncedNames(Result<Vec<String>, SyncedError>),
+    /// To [`CustomCall::Put`] and [`CustomCall::Delete`].
+    CustomDone(Result<(), CustomError>),
+    /// To [`CustomCall::Get`].
+    CustomRecords(Result<Vec<Vec<u8>>, CustomError>),
+    /// To [`CustomCall::List`].
+    CustomNames(Result<Vec<String>, CustomError>),
     /// To [`Ask::Wait`]: whether the time has passed. A host that cannot wait says no at once.
     Waited(bool),
     /// To everything else.
@@ -203,6 +259,9 @@ impl Answer {
             Self::Synced(_) => AnswerKind::Synced,
             Self::SyncedItems(_) => AnswerKind::SyncedItems,
             Self::SyncedNames(_) => AnswerKind::SyncedNames,
+            Self::CustomDone(_) => AnswerKind::CustomDone,
+            Self::CustomRecords(_) => AnswerKind::CustomRecords,
+            Self::CustomNames(_) => AnswerKind::CustomNames,
             Self::Waited(_) => AnswerKind::Waited,
             Self::Continue => AnswerKind::Continue,
         }
@@ -245,6 +304,12 @@ pub enum AnswerKind {
     SyncedItems,
     /// Names of synchronised items.
     SyncedNames,
+    /// A method of the application's own has kept or deleted something.
+    CustomDone,
+    /// Records of such a method.
+    CustomRecords,
+    /// Names of such records.
+    CustomNames,
     /// Whether time has passed.
     Waited,
     /// Nothing but: go on.

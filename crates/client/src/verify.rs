@@ -58,8 +58,8 @@ pub(crate) async fn drill(port: &Port, method: &RecoveryMethod) -> Result<(Verif
     let opening = opening::record(port, &device.key, within, device.client, &stored, method).await;
     let opening::FromMethod { record, holder, passkeys } = match opening {
         Ok(opening) => opening,
-        // What is not in the cloud by a complete list is gone; what is not in a keychain may not have come there yet.
-        Err(error @ Error::CloudRecordNotFound) if method.method() == Method::GoogleDrive => {
+        // What is not in the cloud by a complete list is gone, and what an app's own store says is not there; what is not in a keychain may not have come there yet.
+        Err(error @ Error::CloudRecordNotFound) if method.method() != Method::ICloud => {
             return Err(found.method_key(error.code()).tell(port, &device, id).await);
         }
         Err(error) => match word_of_record(&error) {

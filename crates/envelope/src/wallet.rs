@@ -88,6 +88,34 @@ impl Method {
     pub fn name(&self) -> String {
         self.to_string()
     }
+
+    /// What has to open together: of a single method, itself.
+    #[must_use]
+    pub const fn members(&self) -> &[Self] {
+        core::slice::from_ref(self)
+    }
+
+    /// Whether it is, or needs, this one.
+    #[must_use]
+    pub fn needs(&self, member: &Self) -> bool {
+        self.members().contains(member)
+    }
+
+    /// Whether its record lies in a store that the server does not reach, sealed under the client's pepper.
+    #[must_use]
+    pub const fn is_in_a_cloud(&self) -> bool {
+        matches!(self, Self::GoogleDrive | Self::ICloud | Self::Custom(_))
+    }
+
+    /// A method of the application's own.
+    ///
+    /// # Errors
+    /// [`UnknownName`] unless the name is 1 to 32 of `A-Z`, `0-9` and `_`.
+    pub fn custom(name: &str) -> Result<Self, UnknownName> {
+        let valid = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let good = (1..=32).contains(&name.len()) && name.chars().all(valid);
+        if good { Ok(Self::Custom(name.to_owned())) } else { Err(UnknownName) }
+    }
 }
 
 impl fmt::Display for Method {
@@ -115,14 +143,7 @@ impl FromStr for Method {
             "ICLOUD" => Self::ICloud,
             "RECOVERY_CODE" => Self::RecoveryCode,
             "EXIT" => Self::Exit,
-            _ => {
-                let name = text.strip_prefix("CUSTOM:").ok_or(UnknownName)?;
-                let valid = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-                if name.is_empty() || name.len() > 32 || !name.chars().all(valid) {
-                    return Err(UnknownName);
-                }
-                Self::Custom(name.to_owned())
-            }
+            _ => Self::custom(text.strip_prefix("CUSTOM:").ok_or(UnknownName)?)?,
         })
     }
 }

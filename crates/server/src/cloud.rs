@@ -1,5 +1,6 @@
-//! Backups whose record lies in the user's own cloud (METHODS.md D and E). The server gives the pepper that names and seals
-//! the record, where a backup may be opened and nowhere else; the record itself it never sees.
+//! Backups whose record lies in the user's own cloud (METHODS.md D and E), or in a store of the app's own (CUSTOM). The
+//! server gives the pepper that names and seals the record, where a backup may be opened and nowhere else; the record
+//! itself it never sees.
 
 use halfkey_api::{
     bytes::Base64,
@@ -22,9 +23,6 @@ use crate::{
     store::{Backup, CloudRecord, Error as StoreError},
 };
 
-/// The methods whose record lies in a cloud of the user's.
-pub(crate) const CLOUDS: [Method; 2] = [Method::GoogleDrive, Method::ICloud];
-
 /// Gives the client's pepper: inside a pending backup of the calling device, a drill of it, or a recovery of the calling
 /// key that the policy has let through. While a recovery waits, it is not given.
 pub(crate) async fn give(app: &Inner, call: SignedByAnyKey<body::Json<PepperRequest>>) -> Result<PepperGiven, Fault> {
@@ -38,7 +36,7 @@ pub(crate) async fn give(app: &Inner, call: SignedByAnyKey<body::Json<PepperRequ
         hpke::Error::UnknownVersion(_) => Fault::new(ErrorId::UnsupportedVersion, "another version of the request"),
         _ => Fault::field("request", "not sealed to this server for this call"),
     })?;
-    let backup = door::admit(app, &caller, &key, device.as_ref(), within, &CLOUDS).await?;
+    let backup = door::admit(app, &caller, &key, device.as_ref(), within, Method::is_in_a_cloud).await?;
     let record = record_of(app, caller.client, &backup, caller.now_ms).await?;
     let root = keys::pepper_root(&app.store, app.kms.as_ref(), app.deployment, record.root).await?;
     let contents = PepperContents {
@@ -69,7 +67,7 @@ pub(crate) async fn check_commit(
     commit: &CommitBackup,
 ) -> Result<(), Fault> {
     let field = |message| Fault::field("cloudAccount", message);
-    if !CLOUDS.contains(&backup.method) {
+    if !backup.method.members().iter().any(Method::is_in_a_cloud) {
         return if commit.cloud_account.is_none() { Ok(()) } else { Err(field("of a GDRIVE backup only")) };
     }
     if commit.method_key != MethodKeyStatement::ReadBack {
@@ -82,16 +80,16 @@ pub(crate) async fn check_commit(
         }
         Err(error) => return Err(error.into()),
     }
-    match (&backup.method, &commit.cloud_account) {
-        (Method::GoogleDrive, Some(CloudAccount { tag, hint })) => {
+    match (backup.method.needs(&Method::GoogleDrive), &commit.cloud_account) {
+        (true, Some(CloudAccount { tag, hint })) => {
             let length = hint.chars().count();
             if !(1..=MAX_ACCOUNT_HINT).contains(&length) || hint.chars().any(char::is_control) {
                 return Err(field("its hint has 1 to 64 characters and no control characters"));
             }
             Ok(app.store.state_cloud_account(client, backup.id, &tag.0, hint).await?)
         }
-        (Method::GoogleDrive, None) => Err(field("a GDRIVE backup states it")),
-        (_, Some(_)) => Err(field("of a GDRIVE backup only")),
-        (_, None) => Ok(()),
+        (true, None) => Err(field("a GDRIVE backup states it")),
+        (false, Some(_)) => Err(field("of a GDRIVE backup only")),
+        (false, None) => Ok(()),
     }
 }

@@ -58,7 +58,8 @@ pub(crate) async fn relay(
         }
         _ => return Err(Fault::field("frame", "not a message of a client")),
     };
-    let allowed = admit(app, &caller, &key, device.as_ref(), within, &[Method::Password]).await?;
+    let password = |method: &Method| *method == Method::Password;
+    let allowed = admit(app, &caller, &key, device.as_ref(), within, password).await?;
     let pending = allowed.pair.state == PairState::Pending;
     if allowed.id != backup || (is_register && !pending) {
         return Err(Fault::not_found());
@@ -77,15 +78,15 @@ pub(crate) async fn relay(
     }
 }
 
-/// The backup by one of `methods` that `within` opens to this caller: its own pending one, or one that still counts inside an
-/// open recovery or a drill.
+/// The backup by such a method that `within` opens to this caller: its own pending one, or one that still counts inside an open
+/// recovery or a drill.
 pub(crate) async fn admit(
     app: &Inner,
     caller: &AsClient,
     key: &[u8; 32],
     device: Option<&Device>,
     within: DoorContext,
-    methods: &[Method],
+    admitted: impl Fn(&Method) -> bool,
 ) -> Result<Backup, Fault> {
     let allowed = match within {
         DoorContext::Backup { id } => {
@@ -102,7 +103,7 @@ pub(crate) async fn admit(
             app.store.backup(caller.client, open.backup).await?
         }
     };
-    if !methods.contains(&allowed.method) {
+    if !allowed.method.members().iter().any(admitted) {
         return Err(Fault::not_found());
     }
     // A recovery or a drill may be open for longer than its backup counts.

@@ -24,6 +24,10 @@ const RETRY_AFTER_MS: u64 = 2_000;
 /// A message that fits a frame on either kind of link.
 const MAX_MESSAGE: usize = MAX_FRAME - CHANNEL_OVERHEAD;
 
+fn is_passkey(method: &Method) -> bool {
+    *method == Method::Passkey
+}
+
 /// Relays one message of a client.
 pub(crate) async fn relay(
     app: &Inner,
@@ -42,10 +46,10 @@ pub(crate) async fn relay(
         // Evidence is no secret; asking for it costs the keeper a signature.
         (None, Request::Evidence { .. }) => drop(device.ok_or(Fault::not_found())?),
         (Some(within), Request::Evidence { .. }) => {
-            door::admit(app, &caller, &key, device.as_ref(), within, &[Method::Passkey]).await?;
+            door::admit(app, &caller, &key, device.as_ref(), within, is_passkey).await?;
         }
         (Some(within), Request::Release { stanza, .. }) => {
-            let backup = door::admit(app, &caller, &key, device.as_ref(), within, &[Method::Passkey]).await?;
+            let backup = door::admit(app, &caller, &key, device.as_ref(), within, is_passkey).await?;
             // Only what lies beside that backup's envelope: a stanza of an older one is shown to no keeper by us.
             let stored = app.store.envelope(caller.client, backup.id).await?;
             if stored.record.as_ref() != Some(stanza) {

@@ -7,8 +7,8 @@ use halfkey_api::{
     bytes::{Base64, Hex},
     context::{pepper_aad, verification_client},
     message::{
-        CipherText, CloudAccount, DoorContext, MethodKeyStatement, MethodStatus, OldDevices, PEPPER_ANSWER,
-        PEPPER_INFO, PepperContents, PepperGiven, PepperRequest, VerificationBegun,
+        CipherText, CloudAccount, DoorContext, MethodKeyStatement, MethodStatus, OldDevices, PEPPER_INFO,
+        PepperContents, PepperRequest, VerificationBegun,
     },
     route::{self, path},
 };
@@ -30,26 +30,8 @@ use harness::{
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
-fn subject(within: DoorContext) -> [u8; 16] {
-    match within {
-        DoorContext::Backup { id } => *id.as_bytes(),
-        DoorContext::Recovery { id } => *id.as_bytes(),
-        DoorContext::Verification { id } => *id.as_bytes(),
-    }
-}
-
 async fn pepper(phone: &Phone<'_>, within: DoorContext) -> Result<PepperContents, String> {
-    let aad = pepper_aad(phone.descriptor.deployment, phone.user.client.id, &phone.user.public(), subject(within));
-    let to = PublicKey::from_bytes(phone.descriptor.server.hpke.0);
-    let (request, key) = hpke::Request::seal(&to, PEPPER_INFO, &aad, b"", &mut OsEntropy).unwrap();
-    let given = pepper_for(phone, within, request).await?;
-    Ok(PepperContents::from_bytes(&key.open_answer(PEPPER_ANSWER, &given.sealed.0).unwrap()).unwrap())
-}
-
-async fn pepper_for(phone: &Phone<'_>, within: DoorContext, request: Vec<u8>) -> Result<PepperGiven, String> {
-    let body = PepperRequest { within, request: Base64(request) };
-    let answer = phone.server.signed(&phone.user, "POST", route::CLOUD_PEPPER, &body).await;
-    if answer.status.is_success() { Ok(answer.json()) } else { Err(answer.refusal()) }
+    phone.pepper(within).await
 }
 
 fn account() -> CloudAccount {
@@ -140,21 +122,21 @@ async fn a_pepper_is_given_for_clouds_only_and_to_the_sealer_of_the_request_only
 
     let to = PublicKey::from_bytes(phone.descriptor.server.hpke.0);
     let (deployment, client, key) = (phone.descriptor.deployment, phone.user.client.id, phone.user.public());
-    let good = pepper_aad(deployment, client, &key, subject(within));
+    let good = pepper_aad(deployment, client, &key, within.subject());
     let elsewhere = pepper_aad(deployment, client, &key, [9; 16]);
     let (own, someone) = (SecretKey::generate(&mut OsEntropy), phone.new_device(3).user.public());
-    let others = pepper_aad(deployment, client, &someone, subject(within));
+    let others = pepper_aad(deployment, client, &someone, within.subject());
     for (to, aad, why) in [
         (own.public_key(), good, "sealed to another key"),
         (to, elsewhere, "for another backup"),
         (to, others, "by another device"),
     ] {
         let (request, _) = hpke::Request::seal(&to, PEPPER_INFO, &aad, b"", &mut OsEntropy).unwrap();
-        assert_eq!(pepper_for(&phone, within, request).await.unwrap_err(), "INVALID_REQUEST", "{why}");
+        assert_eq!(phone.pepper_for(within, request).await.unwrap_err(), "INVALID_REQUEST", "{why}");
     }
     let (mut request, _) = hpke::Request::seal(&to, PEPPER_INFO, &good, b"", &mut OsEntropy).unwrap();
     request[0] = 2;
-    assert_eq!(pepper_for(&phone, within, request).await.unwrap_err(), "UNSUPPORTED_VERSION");
+    assert_eq!(phone.pepper_for(within, request).await.unwrap_err(), "UNSUPPORTED_VERSION");
     let body = serde_json::to_vec(&PepperRequest { within, request: Base64(vec![1; 80]) }).unwrap();
     let unsigned = server.call("POST", route::CLOUD_PEPPER, phone.user.token(), &body).await;
     assert_eq!(unsigned.refusal(), "DEVICE_SIGNATURE_INVALID");
@@ -226,7 +208,7 @@ async fn a_commit_states_what_fits_its_method() {
             change(&mut commit);
             phone.commit(kept.backup, &commit).await.unwrap_err()
         };
-    let (drive, icloud) = (Method::GoogleDrive, Method::ICloud);
+    let (drive, icloud, custom) = (Method::GoogleDrive, Method::ICloud, Method::custom("VAULT").unwrap());
     let stated = |commit: &mut halfkey_api::message::CommitBackup| commit.cloud_account = Some(account());
     let hint = |hint: &str| {
         let hint = hint.to_owned();
@@ -236,6 +218,8 @@ async fn a_commit_states_what_fits_its_method() {
     };
     assert_eq!(refused(&drive, false, &stated).await, "PROOF_INVALID", "no pepper, no record");
     assert_eq!(refused(&icloud, false, &|_| ()).await, "PROOF_INVALID");
+    assert_eq!(refused(&custom, false, &|_| ()).await, "PROOF_INVALID");
+    assert_eq!(refused(&custom, true, &stated).await, "INVALID_REQUEST", "nor does the app's own store");
     assert_eq!(refused(&drive, true, &|_| ()).await, "INVALID_REQUEST", "no account");
     assert_eq!(refused(&icloud, true, &stated).await, "INVALID_REQUEST", "iCloud tells no account");
     assert_eq!(refused(&Method::RecoveryCode, false, &stated).await, "INVALID_REQUEST");
@@ -244,7 +228,7 @@ async fn a_commit_states_what_fits_its_method() {
     for bad in ["", "a\nb", &"x".repeat(65)] {
         assert_eq!(refused(&drive, true, &hint(bad)).await, "INVALID_REQUEST", "{bad:?}");
     }
-    for method in [&drive, &icloud] {
+    for method in [&drive, &icloud, &custom] {
         let unread = |commit: &mut halfkey_api::message::CommitBackup| {
             commit.cloud_account = (*method == drive).then(account);
             commit.method_key = MethodKeyStatement::Unread;
@@ -253,10 +237,11 @@ async fn a_commit_states_what_fits_its_method() {
     }
     assert!(!phone.status().await.backed_up, "nothing of it counted");
 
-    let resharing = phone.reshare(&drive).await;
-    let kept = phone.seal(&resharing);
-    let with_record = phone.upload_with(&kept, Some(Base64(vec![7; 64]))).await;
-    assert_eq!(with_record.refusal(), "INVALID_REQUEST", "the record lies in the cloud");
+    for method in [&drive, &custom] {
+        let kept = phone.seal(&phone.reshare(method).await);
+        let with_record = phone.upload_with(&kept, Some(Base64(vec![7; 64]))).await;
+        assert_eq!(with_record.refusal(), "INVALID_REQUEST", "{method}: the record lies in the cloud");
+    }
 
     back_up(&phone, &drive).await;
     let status = shown(&phone, &drive).await;

@@ -248,6 +248,10 @@ async fn what_is_not_set_up_is_said_before_anything_is_begun(world: &World, clou
             };
             assert_eq!((refused.map(drop), also), (Err(expected.clone()), Err(expected)));
         }
+        method @ Method::Custom(_) => {
+            let expected = Error::MethodNotRegistered { method };
+            assert_eq!((refused.map(drop), also), (Err(expected.clone()), Err(expected)));
+        }
         _ => {
             let expected = Error::HostIncomplete { what: "CloudTokenProvider" };
             assert_eq!((refused.map(drop), also), (Err(expected.clone()), Err(expected)));

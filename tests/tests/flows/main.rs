@@ -3,6 +3,7 @@
 
 mod ahead;
 mod clouds;
+mod custom;
 mod devices;
 mod drill;
 mod drive;

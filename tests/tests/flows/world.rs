@@ -27,7 +27,7 @@ use halfkey_client::{
     Addresses, BackupMethod, Builder, Clock, CodeText, Credentials, Deployment, GoogleConfig, Halfkey, ICloudConfig,
     PasskeyConfig, Password, PasswordKind, PlatformEnv, Progress, Prompt, RecoveryMethod, Request, Response, Transport,
     TransportError,
-    host::{CloudTokenProvider, Dismissed, Passkeys, SyncedSecretStore},
+    host::{CloudTokenProvider, CustomMethod, Dismissed, Passkeys, SyncedSecretStore},
     memory::{MemoryBlobStore, MemorySecretStore, NotingTimer},
 };
 use halfkey_envelope::{
@@ -566,12 +566,15 @@ pub struct Clouds {
     pub google: Option<(Arc<dyn CloudTokenProvider>, String)>,
     pub synced: Option<Arc<dyn SyncedSecretStore>>,
     pub icloud: ICloudConfig,
+    /// The app's own methods, by name.
+    pub custom: Vec<(&'static str, Arc<dyn CustomMethod>)>,
     pub timer: Option<Arc<NotingTimer>>,
 }
 
 impl Default for Clouds {
     fn default() -> Self {
-        Self { google: None, synced: None, icloud: ICloudConfig::default(), timer: Some(Arc::default()) }
+        let (icloud, timer) = (ICloudConfig::default(), Some(Arc::default()));
+        Self { google: None, synced: None, icloud, custom: Vec::new(), timer }
     }
 }
 
@@ -601,6 +604,9 @@ impl Clouds {
         }
         if self.synced.is_some() {
             halfkey.configure_icloud_storage(self.icloud);
+        }
+        for (name, method) in &self.custom {
+            halfkey.register_backup_method(name, Arc::clone(method)).unwrap();
         }
     }
 }

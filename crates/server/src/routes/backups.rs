@@ -84,8 +84,8 @@ fn must_be_offered(app: &App, method: &Method) -> Result<(), Fault> {
     let offered = match method {
         Method::Password => app.guesskeeper.is_some(),
         // A stanza says whether it needs the keeper; see `record_must_fit`.
-        Method::Passkey | Method::RecoveryCode | Method::Custom(_) => true,
-        Method::GoogleDrive | Method::ICloud => true,
+        Method::Passkey | Method::RecoveryCode => true,
+        Method::GoogleDrive | Method::ICloud | Method::Custom(_) => true,
         // Where an export key is registered; see `exit_kit`.
         Method::Exit => true,
     };
@@ -100,7 +100,7 @@ fn record_must_fit(app: &App, method: &Method, record: Option<&[u8]>) -> Result<
         (Method::RecoveryCode, None) => refused("a recovery code needs it"),
         (Method::Exit, Some(_)) => refused("an exit kit's record lies in its file"),
         (Method::Password, Some(_)) => refused("a password's record lies at its door"),
-        (Method::GoogleDrive | Method::ICloud, Some(_)) => refused("a cloud's record lies there"),
+        (method, Some(_)) if method.is_in_a_cloud() => refused("a cloud's record lies there"),
         (Method::Passkey, None) => refused("a passkey needs its stanza"),
         (Method::Passkey, Some(bytes)) => match Stanza::parse(bytes) {
             Err(passkey::Error::UnknownVersion(_)) => {

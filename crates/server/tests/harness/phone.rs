@@ -7,10 +7,11 @@ use halfkey_api::{
     ceremony::{
         ANSWER, CeremonyAnswer, CeremonyRequest, INFO, MEDIA_TYPE, Op, Part, RecoverFinish, RecoverOpen, VERSION,
     },
-    context::{ceremony_aad, possession, stored_half},
+    context::{ceremony_aad, pepper_aad, possession, stored_half},
     message::{
         BackupBegun, BackupReceipt, BackupStatus, BeginBackup, CipherText, ClientDetail, CommitBackup, CurveProof,
-        MethodKeyStatement, OldDevices, PossessionProven, Recovery, StoreCipherText, WalletsBegun,
+        DoorContext, MethodKeyStatement, OldDevices, PEPPER_ANSWER, PEPPER_INFO, PepperContents, PepperGiven,
+        PepperRequest, PossessionProven, Recovery, StoreCipherText, WalletsBegun,
     },
     route::{self, path},
     signing::Payload,
@@ -430,10 +431,28 @@ impl<'a> Phone<'a> {
         let resharing = self.reshare(method).await;
         let kept = self.seal(&resharing);
         assert_eq!(self.upload(&kept).await.status, 204);
+        if method.is_in_a_cloud() {
+            self.pepper(DoorContext::Backup { id: kept.backup }).await.unwrap();
+        }
         let stored = self.read_back(kept.backup).await;
         let receipt = self.commit(kept.backup, &self.commitment(&resharing, &stored)).await.unwrap();
         self.descriptor.server.identity.verify_digest(&receipt.digest(), &receipt.signature.0).unwrap();
         kept
+    }
+
+    /// What names and seals a record in a cloud.
+    pub async fn pepper(&self, within: DoorContext) -> Result<PepperContents, String> {
+        let aad = pepper_aad(self.descriptor.deployment, self.user.client.id, &self.user.public(), within.subject());
+        let to = PublicKey::from_bytes(self.descriptor.server.hpke.0);
+        let (request, key) = hpke::Request::seal(&to, PEPPER_INFO, &aad, b"", &mut OsEntropy).unwrap();
+        let given = self.pepper_for(within, request).await?;
+        Ok(PepperContents::from_bytes(&key.open_answer(PEPPER_ANSWER, &given.sealed.0).unwrap()).unwrap())
+    }
+
+    pub async fn pepper_for(&self, within: DoorContext, request: Vec<u8>) -> Result<PepperGiven, String> {
+        let body = PepperRequest { within, request: Base64(request) };
+        let answer = self.server.signed(&self.user, "POST", route::CLOUD_PEPPER, &body).await;
+        if answer.status.is_success() { Ok(answer.json()) } else { Err(answer.refusal()) }
     }
 
     pub async fn status(&self) -> BackupStatus {
