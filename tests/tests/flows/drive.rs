@@ -320,6 +320,31 @@ async fn a_refused_token_is_renewed_once_and_then_the_user_signs_in_again() {
     google_of_alice_still_opens(&world, &google, &phone).await;
 }
 
+/// The box of the hidden folder was left unticked, and another scope of Drive was given: Google names that differently
+/// from no scope of Drive at all, and the advice is the same.
+#[tokio::test]
+async fn a_consent_to_another_part_of_drive_is_none_to_the_folder() {
+    let (world, google) = (World::start().await, Google::new().await);
+    let (phone, sign_in, clouds) = google.phone_and_sign_in(&world, &world.client_key().await);
+    let addresses = phone.halfkey.create_wallet().await.unwrap();
+    phone.halfkey.backup_wallet(BackupMethod::GoogleDrive).await.unwrap();
+    let kept = google.names();
+    let consents_to = |scope| {
+        let mut state = sign_in.state.lock().unwrap();
+        (state.scopes, state.token) = (vec![scope], None);
+    };
+    consents_to("https://www.googleapis.com/auth/drive.file");
+    assert_eq!(phone.halfkey.verify_backup(RecoveryMethod::GoogleDrive).await, Err(Error::NeedsReauth));
+    assert_eq!(phone.halfkey.backup_wallet(BackupMethod::GoogleDrive).await, Err(Error::NeedsReauth));
+    let new = world.phone_in(phone.token(), &clouds);
+    assert_eq!(recovers(&google, &new, &addresses).await.map(drop), Err(Error::NeedsReauth));
+    assert_eq!(google.names(), kept);
+    assert_eq!(clouds.waits(), [0u64; 0], "nothing of it is waited for");
+    consents_to(DRIVE_SCOPE);
+    phone.halfkey.verify_backup(RecoveryMethod::GoogleDrive).await.unwrap();
+    recovers(&google, &new, &addresses).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_full_drive_leaves_the_older_backup() {
     let (world, google) = (World::start().await, Google::new().await);

@@ -245,7 +245,8 @@ fn judge(answer: &Response) -> Verdict {
             Some("storageQuotaExceeded") => Verdict::Refused(Error::QuotaExceeded),
             Some("rateLimitExceeded" | "userRateLimitExceeded") => Verdict::Later(retry_after(answer)),
             Some("dailyLimitExceeded" | "quotaExceeded") => Verdict::Refused(Error::Retry { after: None }),
-            Some("insufficientPermissions" | "authError") => Verdict::Refused(Error::NeedsReauth),
+            // The user signed in and left the box of the hidden folder unticked, beside another scope of Drive or not.
+            Some("insufficientPermissions" | "insufficientScopes" | "authError") => Verdict::Refused(Error::NeedsReauth),
             Some("accessNotConfigured") => Verdict::Refused(Error::CloudRefused { code: "ACCESS_NOT_CONFIGURED" }),
             _ => Verdict::Refused(Error::CloudRefused { code: "FORBIDDEN" }),
         },
@@ -328,6 +329,7 @@ mod tests {
             (403, "rateLimitExceeded", later.clone()),
             (403, "dailyLimitExceeded", (Some(Error::Retry { after: None }), None)),
             (403, "insufficientPermissions", (Some(Error::NeedsReauth), None)),
+            (403, "insufficientScopes", (Some(Error::NeedsReauth), None)),
             (403, "accessNotConfigured", (Some(Error::CloudRefused { code: "ACCESS_NOT_CONFIGURED" }), None)),
             (403, "somethingNew", (Some(Error::CloudRefused { code: "FORBIDDEN" }), None)),
             (400, "badRequest", (Some(Error::CloudRefused { code: "BAD_REQUEST" }), None)),
