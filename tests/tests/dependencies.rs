@@ -41,6 +41,7 @@ fn the_arrows_between_the_crates_are_the_documented_ones() {
         ("halfkey-protocol", &["halfkey-envelope", "halfkey-evidence"]),
         ("halfkey-api", &["halfkey-envelope"]),
         ("halfkey-client", &["halfkey-protocol", "halfkey-api", "halfkey-envelope", "halfkey-evidence"]),
+        ("halfkey-apple", &["halfkey-client"]),
         ("halfkey-server", &["halfkey-protocol", "halfkey-api", "halfkey-envelope"]),
         ("halfkey-keeper", &["halfkey-envelope", "halfkey-evidence"]),
         ("halfkey-guesskeeper", &["halfkey-envelope"]),
@@ -109,6 +110,24 @@ fn the_sdk_has_no_c_code_no_tls_and_no_runtime_on_any_target() {
         let found: Vec<_> = c.iter().chain(&io).filter(|name| tree.contains(**name)).collect();
         assert!(found.is_empty(), "{target}: {found:?}");
     }
+}
+
+/// What is for Apple's platforms is built there and nowhere else, and has no C code there either.
+#[test]
+fn the_keychain_is_in_no_tree_but_apples() {
+    let parts = ["apple-native-keyring-store", "keyring-core", "security-framework", "halfkey-client"];
+    let apple = tree("halfkey-apple", "aarch64-apple-ios");
+    let missing: Vec<_> = parts.iter().filter(|name| !apple.contains(**name)).collect();
+    assert!(missing.is_empty(), "the tree was not read: {missing:?} of {apple:?}");
+    let found: Vec<_> = ["cc", "cmake", "bindgen", "ring", "aws-lc-sys", "openssl-sys", "tokio"]
+        .into_iter()
+        .filter(|name| apple.contains(*name))
+        .collect();
+    assert!(found.is_empty(), "{found:?}");
+    for target in TARGETS.into_iter().filter(|target| !target.contains("apple")) {
+        assert_eq!(tree("halfkey-apple", target), ["halfkey-apple".to_owned()].into(), "{target}");
+    }
+    assert!(!tree("halfkey-client", "aarch64-apple-ios").contains("keyring-core"), "an app may bring a store of its own");
 }
 
 /// What opens a door cannot speak MPC, and the passkey door knows neither SQL nor HTTP (METHODS.md C).
