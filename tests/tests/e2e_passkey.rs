@@ -24,7 +24,7 @@ fn by(mode: Option<PasskeyMode>) -> BackupMethod {
 async fn recovers(phone: &Phone, wallet: &Addresses) -> Result<(), Error> {
     match phone.app.recover_wallet(RecoveryMethod::Passkey, OldDevices::Keep, Some(wallet.clone())).await? {
         Recovering::Recovered(recovered) => recovered.fresh_backup.map(drop),
-        waiting @ (Recovering::Waiting { .. } | Recovering::Undecided { .. }) => panic!("{waiting:?}"),
+        waiting => panic!("{waiting:?}"),
     }
 }
 

@@ -19,6 +19,8 @@ routes! {
     CUSTODIAN_SESSIONS = "/api/v3/custodians/me/clients/{client_id}/sessions";
     /// Open the window in which one client may eject (custodian key).
     CUSTODIAN_ENABLE_EJECT = "/api/v3/custodians/me/clients/{client_id}/enable-eject";
+    /// The step that the policy hook asked for is done, or has failed (custodian key).
+    CUSTODIAN_STEP_UP = "/api/v3/custodians/me/recoveries/{recovery_id}/step-up";
     /// What one client could eject: identifiers and windows, never a share (custodian key).
     CUSTODIAN_EJECTABLE = "/api/v3/custodians/me/clients/{client_id}/ejectable-backup-shares";
     /// The custodian's file of one client's exit kit (custodian key).

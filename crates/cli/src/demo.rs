@@ -166,7 +166,7 @@ async fn recover(
             recovered.fresh_backup?;
             Ok(recovered.addresses)
         }
-        Recovering::Waiting { .. } | Recovering::Undecided { .. } => {
+        Recovering::Waiting { .. } | Recovering::StepUpRequired { .. } | Recovering::Undecided { .. } => {
             Err(Error::Failed("the demo's server has no recovery delay".to_owned()))
         }
     }

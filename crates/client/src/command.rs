@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use halfkey_api::{
     chain::Addresses,
-    message::{BackupStatus, Device, DrillLevel, OldDevices, Protection, Recovery},
+    message::{BackupStatus, Device, DrillLevel, OldDevices, Protection, Recovery, StepUp},
     signing::{Payload, Signed},
 };
 use halfkey_envelope::{
@@ -291,6 +291,16 @@ pub enum Recovering {
         /// Until when, in milliseconds.
         until: u64,
     },
+    /// The custodian asks a step of the user outside of this SDK, such as showing a document. The method was not opened. Show
+    /// what is asked for; call `resume_recovery` when the user comes back. It ends by itself at `step_up.until`.
+    ///
+    /// The text and the address are the server's word: an app opens only addresses of its own custodian.
+    StepUpRequired {
+        /// The recovery.
+        recovery_id: RecoveryId,
+        /// What is asked for.
+        step_up: StepUp,
+    },
     /// A device of this client has cancelled a recovery for the second time, so the operator decides whether this one
     /// goes on. The method was not opened; call `resume_recovery` later.
     Undecided {
@@ -312,6 +322,13 @@ pub enum Ejecting {
         eject_id: RecoveryId,
         /// Until when, in milliseconds.
         until: u64,
+    },
+    /// The custodian asks a step of the user outside of this SDK first, as in [`Recovering::StepUpRequired`].
+    StepUpRequired {
+        /// The eject.
+        eject_id: RecoveryId,
+        /// What is asked for.
+        step_up: StepUp,
     },
     /// The operator decides whether it goes on.
     Undecided {

@@ -183,6 +183,10 @@ pub(crate) async fn eject_private_keys(
         RecoveryState::Waiting => {
             Ok(Ejecting::Waiting { eject_id: eject.id, until: eject.waiting_until.unwrap_or(eject.expires_at) })
         }
+        RecoveryState::StepUpRequired => {
+            let (eject_id, step_up) = (eject.id, recover::step_up(eject)?);
+            Ok(Ejecting::StepUpRequired { eject_id, step_up })
+        }
         RecoveryState::Requested => Ok(Ejecting::Undecided { eject_id: eject.id }),
         RecoveryState::Denied | RecoveryState::Cancelled | RecoveryState::Expired => {
             Err(recover::given_up(port, eject.state).await?)

@@ -51,7 +51,7 @@ pub use error::{Error, Result, StorageReason, WeakReason};
 pub use exit_kit::{ExitKit, offline_recover};
 pub use halfkey_api::{
     chain::Addresses,
-    message::{BackupStatus, DrillLevel, MethodStatus, OldDevices, Protection, ProtectionReason},
+    message::{BackupStatus, DrillLevel, MethodStatus, OldDevices, Protection, ProtectionReason, StepUp},
     signing::Payload,
 };
 pub use halfkey_envelope::passkey::Mode as PasskeyMode;

@@ -8,7 +8,7 @@ use halfkey_api::{
     context::possession,
     message::{
         BeginRecovery, CipherText, DoorContext, OldDevices, PendingRecoveryPair, PossessionProven, ProvePossession,
-        Recovery, RecoveryPurpose, RecoveryState,
+        Recovery, RecoveryPurpose, RecoveryState, StepUp,
     },
     route::{self, path},
 };
@@ -200,12 +200,22 @@ async fn proceed(
             let until = recovery.waiting_until.unwrap_or(recovery.expires_at);
             Ok(Recovering::Waiting { recovery_id: recovery.id, until })
         }
+        RecoveryState::StepUpRequired => {
+            let (recovery_id, step_up) = (recovery.id, step_up(recovery)?);
+            Ok(Recovering::StepUpRequired { recovery_id, step_up })
+        }
         RecoveryState::Requested => Ok(Recovering::Undecided { recovery_id: recovery.id }),
         RecoveryState::Completed => complete(port, device, method, expected).await,
         RecoveryState::Denied | RecoveryState::Cancelled | RecoveryState::Expired => {
             Err(given_up(port, recovery.state).await?)
         }
     }
+}
+
+/// What the user has to do, if it can be shown to one.
+pub(crate) fn step_up(recovery: Recovery) -> Result<StepUp> {
+    let sound = |step_up: &StepUp| StepUp::is_sound(&step_up.prompt, step_up.url.as_deref());
+    recovery.step_up.filter(sound).ok_or(Error::PeerMisbehaved { what: "STEP_UP" })
 }
 
 /// It came to nothing: what this device kept for it goes.

@@ -156,13 +156,15 @@ async fn resume_recovery(port: &Port, pending: Device, id: Option<RecoveryId>) -
         RecoveryState::Completed | RecoveryState::Cancelled | RecoveryState::Expired | RecoveryState::Denied => {
             discard_recovery(port).await
         }
-        RecoveryState::Requested | RecoveryState::Waiting | RecoveryState::Ready | RecoveryState::Executing => {
-            Ok(Resumed::RecoveryOpen {
-                recovery_id: recovery.id,
-                method: recovery.method,
-                until: recovery.waiting_until.filter(|_| recovery.state == RecoveryState::Waiting),
-            })
-        }
+        RecoveryState::Requested
+        | RecoveryState::StepUpRequired
+        | RecoveryState::Waiting
+        | RecoveryState::Ready
+        | RecoveryState::Executing => Ok(Resumed::RecoveryOpen {
+            recovery_id: recovery.id,
+            method: recovery.method,
+            until: recovery.waiting_until.filter(|_| recovery.state == RecoveryState::Waiting),
+        }),
     }
 }
 

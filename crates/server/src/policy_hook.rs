@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use halfkey_api::message::StepUp;
 use halfkey_envelope::{
     id::{ClientId, RecoveryId},
     wallet::Method,
@@ -11,7 +12,8 @@ use serde::Deserialize;
 
 use crate::webhook::{Sender, Unanswered, WebhookSecret};
 
-/// The longest delay that is taken from a hook, in milliseconds: 7 days. A longer one is cut.
+/// The longest delay, and the longest time for a step-up, that is taken from a hook, in milliseconds: 7 days. A longer one is
+/// cut.
 pub const MAX_DELAY_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Where the hook is, and what signs the question.
@@ -34,7 +36,7 @@ impl PolicyHook {
 }
 
 /// What a hook says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "decision", rename_all = "snake_case", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub(crate) enum Decision {
     /// The deployment's own delay stands.
@@ -46,6 +48,30 @@ pub(crate) enum Decision {
         /// In seconds.
         delay_seconds: u64,
     },
+    /// The deployment's own delay stands, and nothing can be opened before the custodian's backend has said that the user
+    /// has done what is asked for.
+    StepUp {
+        /// What the user is told.
+        prompt: String,
+        /// Where the user goes.
+        #[serde(default)]
+        url: Option<String>,
+        /// How long it may take, in seconds.
+        within_seconds: u64,
+    },
+}
+
+impl Decision {
+    fn checked(self) -> Result<Self, Undecided> {
+        match &self {
+            Self::StepUp { prompt, url, within_seconds }
+                if *within_seconds == 0 || !StepUp::is_sound(prompt, url.as_deref()) =>
+            {
+                Err(Undecided::Unreadable)
+            }
+            _ => Ok(self),
+        }
+    }
 }
 
 /// What it is asked about.
@@ -116,6 +142,6 @@ impl Asked {
         });
         let id = format!("recovery_{recovery}");
         let answer = self.sender.post(&self.hook.secret, &id, now_ms, body.to_string().into_bytes()).await?;
-        serde_json::from_slice(&answer).map_err(|_| Undecided::Unreadable)
+        serde_json::from_slice::<Decision>(&answer).map_err(|_| Undecided::Unreadable)?.checked()
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     challenge,
     config::RecoveryPolicy,
     fault::Fault,
-    http::auth::AsClient,
+    http::auth::{AsClient, AsCustodian},
     policy_hook::{Asked, Decision, MAX_DELAY_MS, Question},
     signer,
     store::{self, Device, EndedBy, NewDevice, NewRecovery, OldDevices, Purpose, Recovery, RecoveryState},
@@ -32,6 +32,9 @@ use crate::{
 
 /// When to ask again for what an operator has to decide.
 const OPERATOR_RETRY_MS: u64 = 60_000;
+
+/// When to ask again while a step-up is not confirmed.
+const STEP_UP_RETRY_MS: u64 = 5_000;
 
 /// When to ask again while the policy hook does not answer.
 const HOOK_RETRY_MS: u64 = 30_000;
@@ -93,7 +96,7 @@ pub(crate) async fn begin(
     let devices = app.store.devices(client).await?;
     let id = RecoveryId::generate(&mut OsEntropy, now_ms);
     let own_ms = ready_ms(policy, &devices, now_ms);
-    let ready_ms = match &app.policy_hook {
+    let terms = match &app.policy_hook {
         // Asked once: the recovery that this key has open already was decided about when it began.
         Some(hook) if app.store.open_recovery(client, key, now_ms).await?.is_none() => {
             let question = Question {
@@ -110,8 +113,10 @@ pub(crate) async fn begin(
             };
             decided(hook, &question, own_ms, now_ms).await?
         }
-        _ => Some(own_ms),
+        _ => Some(Terms { ready_ms: own_ms, step_up: None }),
     };
+    let (ready_ms, step_up) = terms.map_or((None, None), |terms| (Some(terms.ready_ms), terms.step_up));
+    let open_until_ms = ready_ms.unwrap_or(now_ms).saturating_add(policy.open_ms);
     let new = NewRecovery {
         id,
         purpose: match wanted.purpose {
@@ -132,7 +137,9 @@ pub(crate) async fn begin(
         nonce: *random::<32>(&mut OsEntropy),
         pairs: Curve::ALL.map(|curve| (curve, PairId::generate(&mut OsEntropy, now_ms))).to_vec(),
         ready_ms,
-        expires_ms: ready_ms.unwrap_or(now_ms).saturating_add(policy.open_ms),
+        // One whose step-up nobody confirms is over then; a confirmed one gets its time.
+        expires_ms: step_up.as_ref().map_or(open_until_ms, |step_up| step_up.until_ms),
+        step_up,
     };
     let begun = app.store.begin_recovery(client, &new, now_ms).await.map_err(|error| match error {
         store::Error::Unknown(store::What::Backup | store::What::Wallet) => {
@@ -144,14 +151,26 @@ pub(crate) async fn begin(
     shown_to_its_device(app, client, begun).await
 }
 
-/// From when on the recovery may be used by the hook's word; `None` for never.
-async fn decided(hook: &Asked, question: &Question<'_>, own_ms: u64, now_ms: u64) -> Result<Option<u64>, Fault> {
+/// On what terms a recovery is let through.
+struct Terms {
+    /// From when on it may be used.
+    ready_ms: u64,
+    /// And not before this is confirmed.
+    step_up: Option<store::StepUp>,
+}
+
+/// The terms by the hook's word; `None` for never.
+async fn decided(hook: &Asked, question: &Question<'_>, own_ms: u64, now_ms: u64) -> Result<Option<Terms>, Fault> {
+    let after = |seconds: u64| now_ms.saturating_add(seconds.saturating_mul(1000).min(MAX_DELAY_MS));
     match hook.decide(question, now_ms).await {
-        Ok(Decision::Allow) => Ok(Some(own_ms)),
+        Ok(Decision::Allow) => Ok(Some(Terms { ready_ms: own_ms, step_up: None })),
         Ok(Decision::Deny) => Ok(None),
         Ok(Decision::Delay { delay_seconds }) => {
-            let delay_ms = delay_seconds.saturating_mul(1000).min(MAX_DELAY_MS);
-            Ok(Some(own_ms.max(now_ms.saturating_add(delay_ms))))
+            Ok(Some(Terms { ready_ms: own_ms.max(after(delay_seconds)), step_up: None }))
+        }
+        Ok(Decision::StepUp { prompt, url, within_seconds }) => {
+            let step_up = store::StepUp { prompt, url, until_ms: after(within_seconds), confirmed_ms: None };
+            Ok(Some(Terms { ready_ms: own_ms, step_up: Some(step_up) }))
         }
         Err(error) => {
             tracing::error!(client = %question.client, %error, "the policy hook does not decide; nothing was begun");
@@ -169,6 +188,7 @@ pub(crate) fn shown(recovery: &Recovery) -> message::Recovery {
             Purpose::Eject => message::RecoveryPurpose::Eject,
         },
         state: match recovery.state {
+            RecoveryState::StepUp => message::RecoveryState::StepUpRequired,
             RecoveryState::Waiting => message::RecoveryState::Waiting,
             RecoveryState::Ready => message::RecoveryState::Ready,
             RecoveryState::Executing => message::RecoveryState::Executing,
@@ -184,6 +204,7 @@ pub(crate) fn shown(recovery: &Recovery) -> message::Recovery {
         expires_at: recovery.expires_ms,
         created_at: recovery.created_ms,
         device_name: recovery.device.name.clone(),
+        step_up: None,
         nonce: None,
         pairs: Vec::new(),
     }
@@ -211,7 +232,34 @@ pub(crate) async fn shown_to_its_device(
         });
     }
     shown.nonce = Some(Hex(recovery.nonce));
+    if recovery.state == RecoveryState::StepUp {
+        let asked =
+            |asked: store::StepUp| message::StepUp { prompt: asked.prompt, url: asked.url, until: asked.until_ms };
+        shown.step_up = recovery.step_up.map(asked);
+    }
     Ok(shown)
+}
+
+/// The custodian's backend says how the step-up that its policy asked for has gone. For an eject it needs a key that could
+/// have opened the window.
+pub(crate) async fn finish_step_up(
+    app: &Inner,
+    caller: &AsCustodian,
+    id: RecoveryId,
+    confirmed: bool,
+) -> Result<message::Recovery, Fault> {
+    let now_ms = caller.now_ms;
+    let client = app.store.client_of_recovery(id).await?;
+    app.store.client(caller.custodian, client).await?;
+    if app.store.recovery(client, id, now_ms).await?.purpose == Purpose::Eject {
+        caller.must_open_ejects()?;
+    }
+    let recovery = match confirmed {
+        true => app.store.confirm_step_up(client, id, app.config.recovery.open_ms, now_ms).await?,
+        false => app.store.fail_step_up(client, id, now_ms).await?,
+    };
+    tracing::info!(%client, recovery = %id, confirmed, "the custodian has finished a step-up");
+    Ok(shown(&recovery))
 }
 
 /// Why a recovery may not be used now; `None` if it may.
@@ -227,6 +275,10 @@ pub(crate) fn refused(recovery: &Recovery, now_ms: u64) -> Option<Fault> {
         RecoveryState::Contested => {
             let fault = Fault::new(ErrorId::RecoveryWaiting, "a device has cancelled it, and the operator decides");
             Some(fault.retry_after(OPERATOR_RETRY_MS))
+        }
+        RecoveryState::StepUp => {
+            let fault = Fault::new(ErrorId::RecoveryWaiting, "the custodian has not confirmed its own step yet");
+            Some(fault.retry_after(STEP_UP_RETRY_MS))
         }
         RecoveryState::Denied => Some(Fault::new(ErrorId::RecoveryDenied, "the policy denied the recovery")),
         _ => Some(Fault::new(ErrorId::ShareState, "the recovery is over")),

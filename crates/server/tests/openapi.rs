@@ -27,6 +27,7 @@ fn every_route_and_every_error_id_is_described() {
         route::CUSTODIAN_RELYING_PARTY,
         route::CUSTODIAN_ENABLE_EJECT,
         route::CUSTODIAN_EJECTABLE,
+        route::CUSTODIAN_STEP_UP,
         route::CUSTODIAN_EXIT_KIT,
         route::APPLE_APP_SITE_ASSOCIATION,
         route::ASSET_LINKS,

@@ -375,3 +375,26 @@ async fn a_custodian_sees_its_own_clients_page_by_page() {
     let theirs = path(route::CUSTODIAN_CLIENT, &[&phone.user.client.id.to_string()]);
     assert_eq!(server.call("GET", &theirs, &other.key, b"").await.refusal(), "NOT_FOUND");
 }
+
+/// What the policy asked for and nobody has confirmed opens nothing, whatever else is stored of the recovery.
+#[tokio::test]
+async fn nothing_opens_before_a_step_up_is_confirmed() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    let kept = phone.back_up(&CODE).await;
+    let new = phone.new_device(1);
+    let recovery = new.begin_recovery(&CODE, OldDevices::Keep).await.unwrap();
+    let stored = new.recovery_cipher_text(&recovery).await.unwrap();
+    let until_ms = server.now_ms() + 60_000;
+    let asked = format!("UPDATE recoveries SET step_up_prompt = 'x', step_up_until_ms = {until_ms}");
+    assert_eq!(server.tamper(&asked).await, 1);
+    let one_time = SecretKey::generate(&mut OsEntropy);
+    assert_eq!(new.recovery_cipher_text(&recovery).await.unwrap_err(), "RECOVERY_WAITING");
+    let proven = new.prove_possession(&recovery, &stored, &new.open(&kept, &stored), &one_time).await;
+    assert_eq!(proven.unwrap_err(), "RECOVERY_WAITING");
+    let path = path(route::CUSTODIAN_STEP_UP, &[&recovery.id.to_string()]);
+    let confirmed = server.call("POST", &path, &server.custodian_key, br#"{"confirmed":true}"#).await;
+    assert_eq!(confirmed.status, 200, "{}", confirmed.text());
+    let stored = new.recovery_cipher_text(&recovery).await.unwrap();
+    new.prove_possession(&recovery, &stored, &new.open(&kept, &stored), &one_time).await.unwrap();
+}

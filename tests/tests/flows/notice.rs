@@ -26,7 +26,7 @@ async fn careful() -> World {
 }
 
 /// All that happened, page by page.
-async fn events(world: &World, take: u32) -> Vec<Value> {
+pub async fn events(world: &World, take: u32) -> Vec<Value> {
     world.clock.pass_ms(SETTLED_MS);
     let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {

@@ -79,6 +79,7 @@ impl World {
 
     pub fn new_recovery(&mut self, method: &Method, old_devices: OldDevices, ready_ms: u64) -> NewRecovery {
         NewRecovery {
+            step_up: None,
             id: RecoveryId::generate(&mut self.ground.entropy, NOW),
             purpose: Purpose::Recover,
             method: method.clone(),

@@ -78,6 +78,9 @@ pub struct Recovery {
     pub created_at: u64,
     /// The name of the device that asks.
     pub device_name: String,
+    /// In `STEP_UP_REQUIRED`: what the user has to do; only in the answer to the device that asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_up: Option<StepUp>,
     /// n_S: 32 fresh bytes, bound to the new device key; only in the answer to that device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -85,6 +88,47 @@ pub struct Recovery {
     /// One per curve, in the order of the curves; only in the answer to that device.
     #[serde(default)]
     pub pairs: Vec<PendingRecoveryPair>,
+}
+
+/// A step that the custodian's policy asks of the user, outside of this API: the recovery waits until the custodian's backend
+/// has confirmed it, and expires if it does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepUp {
+    /// What the user is told, in the custodian's words: 1 to 200 characters, no control characters.
+    pub prompt: String,
+    /// Where the user goes: `https://…`, at most 1000 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// When it has to be confirmed by, in milliseconds.
+    pub until: u64,
+}
+
+/// The longest [`StepUp::prompt`], in characters.
+pub const MAX_STEP_UP_PROMPT: usize = 200;
+/// The longest [`StepUp::url`], in bytes.
+pub const MAX_STEP_UP_URL: usize = 1000;
+
+impl StepUp {
+    /// Whether text and address are such as may be shown to a user. Server and SDK both ask.
+    #[must_use]
+    pub fn is_sound(prompt: &str, url: Option<&str>) -> bool {
+        let length = prompt.chars().count();
+        let prompt = (1..=MAX_STEP_UP_PROMPT).contains(&length) && !prompt.chars().any(char::is_control);
+        let is_address = |url: &str| {
+            let host = url.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+            host && url.len() <= MAX_STEP_UP_URL && url.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        prompt && url.is_none_or(is_address)
+    }
+}
+
+/// `POST custodians/me/recoveries/{recovery_id}/step-up`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FinishStepUp {
+    /// `true`: the user has done it, and the recovery goes on. `false`: it is denied.
+    pub confirmed: bool,
 }
 
 /// One curve's pending signing pair of the new device.
@@ -116,6 +160,8 @@ pub struct PendingRecoveryPair {
 pub enum RecoveryState {
     /// Asked for, not decided: a device has cancelled a recovery for the second time, and the operator is asked.
     Requested,
+    /// The policy asks for a step outside of this API first: see [`Recovery::step_up`].
+    StepUpRequired,
     /// The delay runs.
     Waiting,
     /// The method may be opened.

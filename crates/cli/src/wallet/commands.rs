@@ -143,6 +143,10 @@ async fn recover(
                 format!("The operator lets some time pass: run the same command again after {}.", output::time(until));
             output.result(&[line], &json!({ "waiting": { "recoveryId": recovery_id, "until": until } }));
         }
+        Recovering::StepUpRequired { recovery_id, step_up } => {
+            let value = json!({ "stepUp": { "recoveryId": recovery_id, "asked": output::json(&step_up)? } });
+            output.result(&show::step_up_lines(&step_up), &value);
+        }
         Recovering::Undecided { recovery_id } => {
             let line = "A device has cancelled recoveries twice, so the operator decides about this one: run the same command later.";
             output.result(&[line.to_owned()], &json!({ "undecided": { "recoveryId": recovery_id } }));

@@ -13,7 +13,7 @@ use halfkey_envelope::entropy::OsEntropy;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{MethodName, Session, WalletArgs, sign};
+use super::{MethodName, Session, WalletArgs, show, sign};
 use crate::{
     error::{AtPath, Error, Result},
     output::{self, Output, to_stderr},
@@ -153,6 +153,11 @@ async fn eject(session: &mut Session, args: &EjectArgs, place: &mut Place, outpu
                 output::time(until)
             );
             output.result(&[line], &json!({ "waiting": { "ejectId": eject_id, "until": until } }));
+            return Ok(false);
+        }
+        Ejecting::StepUpRequired { eject_id, step_up } => {
+            let value = json!({ "stepUp": { "ejectId": eject_id, "asked": output::json(&step_up)? } });
+            output.result(&show::step_up_lines(&step_up), &value);
             return Ok(false);
         }
         Ejecting::Undecided { eject_id } => {

@@ -2,7 +2,7 @@
 
 use halfkey_api::{
     chain::Addresses,
-    message::{Device, MethodStatus, Protection, ProtectionReason, Recovery},
+    message::{Device, MethodStatus, Protection, ProtectionReason, Recovery, StepUp},
 };
 use halfkey_client::{Backup, Recovered, Resumed};
 use serde_json::json;
@@ -124,6 +124,14 @@ pub(super) fn recovery_line(recovery: &Recovery) -> String {
         recovery.device_name,
         time(recovery.created_at)
     )
+}
+
+/// What the custodian asks of the user, in its own words.
+pub(super) fn step_up_lines(asked: &StepUp) -> Vec<String> {
+    let mut lines = vec![format!("The operator asks for this first: {}", asked.prompt)];
+    lines.extend(asked.url.iter().map(|url| format!("  {url}")));
+    lines.push(format!("Then run the same command again, before {}.", time(asked.until)));
+    lines
 }
 
 /// What a passkey without a copy elsewhere means.

@@ -30,6 +30,7 @@ pub(crate) fn custodian() -> OpenApiRouter<App> {
         .routes(routes!(eject::enable))
         .routes(routes!(eject::ejectable))
         .routes(routes!(exit_kit::export))
+        .routes(routes!(recoveries::finish_step_up))
         .routes(routes!(relying_party::show, relying_party::put))
 }
 

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use axum::{Json, extract::State, response::Response};
 use halfkey_api::{
     message::{
-        BeginRecovery, CancelByLink, CancelledByLink, CipherText, PossessionProven, ProvePossession, Recovery,
-        RecoveryList,
+        BeginRecovery, CancelByLink, CancelledByLink, CipherText, FinishStepUp, PossessionProven, ProvePossession,
+        Recovery, RecoveryList,
     },
     route,
 };
@@ -18,7 +18,7 @@ use crate::{
     backup, challenge,
     fault::Fault,
     http::{
-        auth::{AsClient, MaybeSigned, SignedByAnyKey, Stranger, Unsigned},
+        auth::{AsClient, AsCustodian, MaybeSigned, SignedByAnyKey, Stranger, Unsigned},
         body,
         page::Page,
         path::Id,
@@ -133,6 +133,22 @@ pub(super) async fn prove_possession(
 ) -> Result<Json<PossessionProven>, Fault> {
     let body::Json(proven) = call.body;
     recovery::prove_possession(&app, &call.caller, &call.key, id, proven).await.map(Json)
+}
+
+/// Say how the step has gone that the policy hook asked the user for. Confirmed, the recovery goes on; failed, it is denied.
+/// Confirming again changes nothing. For an eject it needs a key whose scope opens windows for ejects.
+#[utoipa::path(
+    post, path = route::CUSTODIAN_STEP_UP, tag = "custodian", security(("custodian_key" = [])),
+    operation_id = "finishStepUp", params(("recovery_id" = String, Path, format = "uuid")),
+    request_body = FinishStepUp, responses((status = 200, body = Recovery), Refused)
+)]
+pub(super) async fn finish_step_up(
+    State(app): State<App>,
+    caller: AsCustodian,
+    Id(id): Id<RecoveryId>,
+    Unsigned(body::Json(finish)): Unsigned<body::Json<FinishStepUp>>,
+) -> Result<Json<Recovery>, Fault> {
+    recovery::finish_step_up(&app, &caller, id, finish.confirmed).await.map(Json)
 }
 
 fn page() -> &'static Page {

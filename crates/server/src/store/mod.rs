@@ -49,7 +49,7 @@ pub use self::{
     limits::{Challenge, Limit},
     operator::{BannedPair, ContestedRecovery, FrozenPair, FrozenPlace, WaitingForOperator},
     outbox::Event,
-    recovery::{EndedBy, NewRecovery, OPERATOR_MS, OldDevices, Purpose, Recovery, RecoveryPair, RecoveryState},
+    recovery::{EndedBy, NewRecovery, OPERATOR_MS, OldDevices, Purpose, Recovery, RecoveryPair, RecoveryState, StepUp},
     restore::Comparison,
     shares::{HalfPlace, HalfUse, NewHalf, SealedHalf, Share, SharePublic, StoredHalf, WrappedDataKey},
     status::SigningPair,

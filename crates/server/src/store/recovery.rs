@@ -22,6 +22,8 @@ use super::{
 /// Where a recovery stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryState {
+    /// The custodian has not confirmed the step that its policy asked for. Never stored as such.
+    StepUp,
     /// The delay runs.
     Waiting,
     /// The method may be opened.
@@ -43,6 +45,7 @@ pub enum RecoveryState {
 impl RecoveryState {
     const fn as_str(self) -> &'static str {
         match self {
+            Self::StepUp => "STEP_UP",
             Self::Waiting => "WAITING",
             Self::Ready => "READY",
             Self::Executing => "EXECUTING",
@@ -57,7 +60,7 @@ impl RecoveryState {
     /// Whether it can still complete.
     #[must_use]
     pub const fn is_open(self) -> bool {
-        matches!(self, Self::Waiting | Self::Ready | Self::Executing | Self::Contested)
+        matches!(self, Self::StepUp | Self::Waiting | Self::Ready | Self::Executing | Self::Contested)
     }
 }
 
@@ -126,6 +129,27 @@ pub struct NewRecovery {
     pub ready_ms: Option<u64>,
     /// When it expires, in milliseconds.
     pub expires_ms: u64,
+    /// What the policy asks of the user outside of this server; nothing can be opened before it is confirmed.
+    pub step_up: Option<StepUp>,
+}
+
+/// A step that the custodian's policy asks of the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepUp {
+    /// What the user is told.
+    pub prompt: String,
+    /// Where the user goes.
+    pub url: Option<String>,
+    /// Until when it has to be confirmed, in milliseconds: else the recovery has expired.
+    pub until_ms: u64,
+    /// When the custodian's backend confirmed it, in milliseconds.
+    pub confirmed_ms: Option<u64>,
+}
+
+impl StepUp {
+    const fn is_late(&self, now_ms: u64) -> bool {
+        self.confirmed_ms.is_none() && now_ms >= self.until_ms
+    }
 }
 
 /// A recovery.
@@ -161,6 +185,8 @@ pub struct Recovery {
     pub one_time_key: Option<[u8; 32]>,
     /// When an operator let it go on although a device had cancelled it, in milliseconds.
     pub decided_ms: Option<u64>,
+    /// What the policy asked of the user.
+    pub step_up: Option<StepUp>,
     version: u64,
 }
 
@@ -247,7 +273,7 @@ impl Store {
         let PairRef::Backup(backup) = pair.id else { return Err(Error::Unknown(What::Backup)) };
         let state = match new.ready_ms {
             None => RecoveryState::Denied,
-            Some(ready_ms) if ready_ms > now_ms => RecoveryState::Waiting,
+            Some(ready_ms) if ready_ms > now_ms || new.step_up.is_some() => RecoveryState::Waiting,
             Some(_) => RecoveryState::Ready,
         };
         insert_recovery(&mut work, client, new, backup, state, now_ms).await?;
@@ -264,7 +290,7 @@ impl Store {
         }
         let payload = serde_json::json!({
             "recovery": new.id, "purpose": new.purpose.as_str(), "method": new.method, "backup": backup,
-            "device": new.device.id, "state": state.as_str(),
+            "device": new.device.id, "state": state.as_str(), "stepUp": new.step_up.is_some(),
         });
         work.tell(client, "recovery.requested", payload, now_ms).await?;
         let begun = load(&mut work.tx, client, new.id, now_ms).await?;
@@ -473,6 +499,62 @@ impl Store {
         Ok(recovery)
     }
 
+    /// The custodian's backend says that the user has done what its policy asked for: the recovery goes on, for `open_ms` from
+    /// now or from the end of its delay. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::State`] recovery if nothing was asked for, or it is over; [`Error::Expired`] recovery; [`Error::Unknown`].
+    pub async fn confirm_step_up(
+        &self,
+        client: ClientId,
+        id: RecoveryId,
+        open_ms: u64,
+        now_ms: u64,
+    ) -> Result<Recovery, Error> {
+        let mut work = self.work().await?;
+        work.hold_client(client).await?;
+        let recovery = load(&mut work.tx, client, id, now_ms).await?;
+        let Some(step_up) = &recovery.step_up else { return Err(Error::State(What::Recovery)) };
+        if step_up.confirmed_ms.is_some() {
+            return Ok(recovery);
+        }
+        // A contested one waits for the operator as well.
+        if recovery.state != RecoveryState::Contested {
+            must_be(&recovery, RecoveryState::StepUp)?;
+        }
+        let moved = sql("UPDATE recoveries SET step_up_confirmed_ms = $3, expires_ms = $4, version = version + 1 \
+             WHERE id = $1 AND version = $2")
+        .bind(id)
+        .bind(recovery.version)
+        .bind(now_ms)
+        .bind(recovery.expires_ms.max(recovery.ready_ms.max(now_ms).saturating_add(open_ms)))
+        .execute(&mut work.tx)
+        .await?;
+        if moved != 1 {
+            return Err(Error::Conflict);
+        }
+        work.tell(client, "recovery.step-up-confirmed", serde_json::json!({ "recovery": id }), now_ms).await?;
+        let recovery = load(&mut work.tx, client, id, now_ms).await?;
+        work.commit(now_ms).await?;
+        Ok(recovery)
+    }
+
+    /// The custodian's backend says that the user has not done what its policy asked for: the recovery is denied. Repeating
+    /// it changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::State`] recovery if nothing was asked for, it was confirmed before, or it is completed;
+    /// [`Error::Unknown`].
+    pub async fn fail_step_up(&self, client: ClientId, id: RecoveryId, now_ms: u64) -> Result<Recovery, Error> {
+        let recovery = self.recovery(client, id, now_ms).await?;
+        match &recovery.step_up {
+            Some(step_up) if step_up.confirmed_ms.is_none() => {
+                self.end_recovery(client, id, EndedBy::Policy, now_ms).await
+            }
+            _ => Err(Error::State(What::Recovery)),
+        }
+    }
+
     /// Writes down that a recovery was not finished in time; its device, if enrolled, is revoked. If another device was
     /// in use since possession was proven, the backup that somebody opened is frozen: that device can make another one
     /// at once. If none was, the backup may be all that is left of the wallet, and stays (ADR 0013).
@@ -507,8 +589,8 @@ async fn insert_recovery(
     now_ms: u64,
 ) -> Result<(), Error> {
     sql("INSERT INTO recoveries (id, client, purpose, method, backup, state, device_key, platform, device_name, device, \
-         old_devices, nonce, ready_ms, expires_ms, created_ms, version) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 0)")
+         old_devices, nonce, ready_ms, expires_ms, created_ms, step_up_prompt, step_up_url, step_up_until_ms, version) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 0)")
     .bind(new.id)
     .bind(client)
     .bind(new.purpose.as_str())
@@ -524,6 +606,9 @@ async fn insert_recovery(
     .bind(new.ready_ms.unwrap_or(now_ms))
     .bind(new.expires_ms)
     .bind(now_ms)
+    .bind(new.step_up.as_ref().map(|step_up| step_up.prompt.clone()))
+    .bind(new.step_up.as_ref().and_then(|step_up| step_up.url.clone()))
+    .bind(new.step_up.as_ref().map(|step_up| step_up.until_ms))
     .execute(&mut work.tx)
     .await?;
     Ok(())
@@ -555,7 +640,7 @@ async fn open_recovery_of(
     let Some(row) = row else { return Ok(None) };
     let recovery = load(&mut work.tx, client, row.id("id")?, now_ms).await?;
     // Nobody has opened it, and nobody can any more: a newer backup has taken the place of the one that it was for.
-    let superseded = matches!(recovery.state, RecoveryState::Waiting | RecoveryState::Ready)
+    let superseded = matches!(recovery.state, RecoveryState::StepUp | RecoveryState::Waiting | RecoveryState::Ready)
         && backup_is_superseded(work, client, &recovery).await?;
     if recovery.state != RecoveryState::Expired && !superseded {
         return Ok(Some(recovery));
@@ -587,9 +672,13 @@ pub(super) async fn load(
     let (ready_ms, expires_ms) = (row.number("ready_ms")?, row.number("expires_ms")?);
     let decided_ms = row.optional_number("decided_ms")?;
     let contested = row.optional_number("contested_ms")?.is_some() && decided_ms.is_none();
+    let step_up = step_up(row)?;
+    let late = now_ms >= expires_ms || step_up.as_ref().is_some_and(|step_up| step_up.is_late(now_ms));
+    let asked = step_up.as_ref().is_some_and(|step_up| step_up.confirmed_ms.is_none());
     let state = match row.parse("state")? {
-        state if RecoveryState::is_open(state) && now_ms >= expires_ms => RecoveryState::Expired,
+        state if RecoveryState::is_open(state) && late => RecoveryState::Expired,
         state if RecoveryState::is_open(state) && contested => RecoveryState::Contested,
+        RecoveryState::Waiting | RecoveryState::Ready if asked => RecoveryState::StepUp,
         RecoveryState::Waiting if now_ms >= ready_ms => RecoveryState::Ready,
         state => state,
     };
@@ -622,8 +711,19 @@ pub(super) async fn load(
         possession_ms: row.optional_number("possession_ms")?,
         one_time_key: row.optional_array("one_time_key")?,
         decided_ms,
+        step_up,
         version: row.number("version")?,
     })
+}
+
+fn step_up(row: &Row) -> Result<Option<StepUp>, Error> {
+    let Some(until_ms) = row.optional_number("step_up_until_ms")? else { return Ok(None) };
+    Ok(Some(StepUp {
+        prompt: row.get("step_up_prompt")?,
+        url: row.get("step_up_url")?,
+        until_ms,
+        confirmed_ms: row.optional_number("step_up_confirmed_ms")?,
+    }))
 }
 
 fn recovery_pair(row: &Row) -> Result<RecoveryPair, Error> {
