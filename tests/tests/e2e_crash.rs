@@ -1,5 +1,5 @@
 //! T5 over real sockets: `kill -9` at every message of create → back up → recover → sign → change password → verify →
-//! heal (after a ban that the operator has lifted).
+//! heal (after a ban that the operator has lifted), and of an eject inside the operator's window.
 //!
 //! The list of crash points is not written down anywhere: a first run of each verb records every HTTP message in both
 //! directions, and each message is one point. At a request the server dies before it reads it; at an answer it dies
@@ -21,7 +21,8 @@
 use std::{process::Command, sync::Arc};
 
 use halfkey_client::{
-    Addresses, BackupMethod, Error, Halfkey, OldDevices, Password, PasswordKind, Recovering, RecoveryMethod, Resumed,
+    Addresses, BackupMethod, Ejecting, Error, Halfkey, OldDevices, Password, PasswordKind, Recovering, RecoveryMethod,
+    Resumed,
 };
 use halfkey_envelope::{id::BackupId, wallet::Curve};
 use halfkey_tests::{
@@ -44,11 +45,25 @@ enum Verb {
     ChangePassword,
     Verify,
     Heal,
+    Eject,
 }
 
 impl Verb {
-    const ALL: [Self; 7] =
-        [Self::Create, Self::BackUp, Self::Recover, Self::Sign, Self::ChangePassword, Self::Verify, Self::Heal];
+    const ALL: [Self; 8] = [
+        Self::Create,
+        Self::BackUp,
+        Self::Recover,
+        Self::Sign,
+        Self::ChangePassword,
+        Self::Verify,
+        Self::Heal,
+        Self::Eject,
+    ];
+
+    /// Whether it is played before `later`: a ban and its healing are left out before an eject.
+    fn precedes(self, later: Self) -> bool {
+        self < later && self != Self::Heal
+    }
 
     const fn name(self) -> &'static str {
         match self {
@@ -59,6 +74,7 @@ impl Verb {
             Self::ChangePassword => "change-password",
             Self::Verify => "verify",
             Self::Heal => "heal",
+            Self::Eject => "eject",
         }
     }
 
@@ -81,6 +97,10 @@ impl Verb {
             }
             Self::Verify => app.verify_backup(open(SECOND)).await.map(drop)?,
             Self::Heal => app.heal_wallet().await.map(drop)?,
+            Self::Eject => {
+                private_keys(app, wallet.ok_or("no wallet")?).await?;
+                app.acknowledge_eject().await?;
+            }
         }
         Ok(())
     }
@@ -97,7 +117,17 @@ fn open(password: &str) -> RecoveryMethod {
 fn recovered(outcome: Recovering) -> Result<(), Failed> {
     match outcome {
         Recovering::Recovered(_) => Ok(()),
-        Recovering::Waiting { .. } | Recovering::Undecided { .. } => Err("the recovery has to wait".into()),
+        Recovering::Waiting { .. } | Recovering::StepUpRequired { .. } | Recovering::Undecided { .. } => {
+            Err("the recovery has to wait".into())
+        }
+    }
+}
+
+/// The private keys, as the device shows them.
+async fn private_keys(app: &Halfkey, wallet: &Addresses) -> Result<[String; 2], Failed> {
+    match app.eject_private_keys(open(SECOND), Some(wallet.clone())).await? {
+        Ejecting::Keys(keys) => Ok([keys.secp256k1.ethereum_hex().to_string(), keys.ed25519.hex().to_string()]),
+        other => Err(format!("the eject has to wait: {other:?}").into()),
     }
 }
 
@@ -111,6 +141,8 @@ struct Scene {
     wallet: Option<Addresses>,
     backup: Option<BackupId>,
     messages: Vec<(usize, Side, String)>,
+    /// Of the recorded eject.
+    keys: Option<[String; 2]>,
 }
 
 /// A scene being played.
@@ -128,7 +160,7 @@ impl Scene {
         let client = deployment.new_client().await?;
         let (phone, tablet) = (Phone::new(&deployment, &client)?, Phone::new(&deployment, &client)?);
         let mut wallet = None;
-        for earlier in Verb::ALL.into_iter().filter(|earlier| *earlier < verb) {
+        for earlier in Verb::ALL.into_iter().filter(|earlier| earlier.precedes(verb)) {
             let device = if earlier < Verb::Recover { &phone } else { &tablet };
             earlier.run(&device.app, wallet.as_ref()).await?;
             wallet = Some(device.app.addresses().await?);
@@ -149,12 +181,18 @@ impl Scene {
             wallet,
             backup,
             messages: Vec::new(),
+            keys: None,
         };
         let stage = scene.stage().await?;
         let before = stage.device().wire.exchanges().len();
         verb.run(&stage.device().app, scene.wallet.as_ref()).await?;
         let exchanges: Vec<Exchange> = stage.device().wire.exchanges().split_off(before);
+        let keys = match (verb, &scene.wallet) {
+            (Verb::Eject, Some(wallet)) => Some(private_keys(&stage.device().app, wallet).await?),
+            _ => None,
+        };
         drop(stage);
+        scene.keys = keys;
         for (number, exchange) in exchanges.into_iter().enumerate() {
             scene.messages.push((number, Side::Request, exchange.name.clone()));
             scene.messages.push((number, Side::Answer, exchange.name));
@@ -166,6 +204,9 @@ impl Scene {
         let deployment = Deployment::from_snapshot(&self.snapshot)?;
         let phone = Phone::restored(&deployment, &self.client, &self.phone).await?;
         let tablet = Phone::restored(&deployment, &self.client, &self.tablet).await?;
+        if self.verb == Verb::Eject {
+            deployment.enable_eject(&self.client)?;
+        }
         let stage = Stage { scene: self, deployment, phone, tablet };
         if self.verb == Verb::Sign {
             // The start may have forgotten the session that was opened ahead; every signature after this one has one.
@@ -213,7 +254,7 @@ impl<'a> Stage<'a> {
         let resumed = self.device().app.resume().await?;
         if resumed != Resumed::Nothing && self.device().app.resume().await? == resumed {
             // Only what waits for the user's password may be there twice.
-            let open = matches!(resumed, Resumed::RecoveryOpen { .. });
+            let open = matches!(resumed, Resumed::RecoveryOpen { .. } | Resumed::EjectOpen { .. });
             if !open {
                 return Err(format!("resume does not end: {resumed:?}").into());
             }
@@ -224,6 +265,7 @@ impl<'a> Stage<'a> {
             Verb::Recover => self.recovered(&resumed).await,
             Verb::Sign | Verb::Verify => self.unchanged().await,
             Verb::Heal => self.healed(&resumed).await,
+            Verb::Eject => self.ejected().await,
         }
     }
 
@@ -304,6 +346,31 @@ impl<'a> Stage<'a> {
             return Err("another backup".into());
         }
         self.recovers_elsewhere(SECOND, wallet).await
+    }
+
+    /// Before the custodian's halves have left nothing has changed; from then on nothing but the eject works. The same call
+    /// gives the same keys, before the acknowledgement and after it.
+    async fn ejected(&self) -> Result<(), Failed> {
+        let (app, wallet) = (&self.tablet.app, self.wallet()?);
+        let still_open = app.is_wallet_recoverable().await?;
+        if signs(app, wallet).await.is_ok() != still_open {
+            return Err(format!("recoverable: {still_open}, and signing says something else").into());
+        }
+        for acknowledged in [false, true, true] {
+            let keys = private_keys(app, wallet).await?;
+            if Some(&keys) != self.scene.keys.as_ref() {
+                return Err(format!("other keys came out, acknowledged: {acknowledged}").into());
+            }
+            app.acknowledge_eject().await?;
+        }
+        if signs(app, wallet).await.is_ok() {
+            return Err("an ejected wallet signs".into());
+        }
+        let fresh = Phone::new(&self.deployment, &self.scene.client)?;
+        match fresh.app.recover_wallet(open(SECOND), OldDevices::Keep, Some(wallet.clone())).await {
+            Err(Error::Ejected) => Ok(()),
+            other => Err(format!("an ejected wallet is recovered: {other:?}").into()),
+        }
     }
 
     async fn unchanged(&self) -> Result<(), Failed> {
@@ -388,6 +455,7 @@ sqlite! {
     t05_sqlite_change_password: ChangePassword, (0, 1);
     t05_sqlite_verify: Verify, (0, 1);
     t05_sqlite_heal: Heal, (0, 1);
+    t05_sqlite_eject: Eject, (0, 1);
 }
 
 macro_rules! postgres {
