@@ -54,6 +54,10 @@ pub struct ServeArgs {
     /// can read
     #[arg(long, value_name = "FILE", requires = "policy_hook")]
     policy_hook_secret_file: Option<PathBuf>,
+    /// Let custodians have their events sent into private networks and over plain HTTP; development always does. Leave it off
+    /// where you do not know every custodian
+    #[arg(long)]
+    private_webhooks: bool,
     /// After so many days without a verification a backup is shown as due for one
     #[arg(long, value_name = "DAYS", default_value_t = halfkey_server::config::VERIFICATION_DAYS)]
     verification_days: u64,
@@ -151,6 +155,7 @@ pub async fn run(args: ServeArgs) -> Result<()> {
         let secret = WebhookSecret::parse(&private_text(file)?)?;
         config.policy_hook = Some(PolicyHook::new(url, secret));
     }
+    config.private_webhooks = args.private_webhooks;
     config.allow_digest = args.danger_allow_digest;
     config.trust_forwarded_for = args.trust_forwarded_for;
     config.stop_with_stdin = args.stop_on_stdin_close;

@@ -8,6 +8,7 @@ mod custodian;
 mod eject;
 mod recovery;
 mod verification;
+mod webhook;
 
 pub use backup::*;
 pub use client::*;
@@ -16,3 +17,4 @@ pub use custodian::*;
 pub use eject::*;
 pub use recovery::*;
 pub use verification::*;
+pub use webhook::*;

@@ -87,6 +87,18 @@ routes! {
     RECOVERY_LINK = "/recoveries/{recovery_id}/cancel";
     /// What happened to the custodian's clients.
     CUSTODIAN_EVENTS = "/api/v3/custodians/me/events";
+    /// Where the custodian wants its events sent (custodian key).
+    WEBHOOKS = "/api/v3/custodians/me/alerts/webhooks";
+    /// One such address (custodian key).
+    WEBHOOK = "/api/v3/custodians/me/alerts/webhooks/{webhook_id}";
+    /// A new secret for it (custodian key).
+    WEBHOOK_SECRET = "/api/v3/custodians/me/alerts/webhooks/{webhook_id}/secret";
+    /// Send it a test, now (custodian key).
+    WEBHOOK_TEST = "/api/v3/custodians/me/alerts/webhooks/{webhook_id}/test";
+    /// What was and is sent to it (custodian key).
+    WEBHOOK_DELIVERIES = "/api/v3/custodians/me/alerts/webhooks/{webhook_id}/deliveries";
+    /// Send it what it missed (custodian key).
+    WEBHOOK_REPLAY = "/api/v3/custodians/me/alerts/webhooks/{webhook_id}/replay";
     /// The page that makes and uses passkeys for the command line, on a relying party that this server hosts.
     PASSKEY_PAGE = "/passkey";
     /// For Apple's systems, on a relying party that this server hosts.

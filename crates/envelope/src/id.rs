@@ -114,6 +114,8 @@ ids! {
     SessionId;
     /// One credential of a custodian or client.
     ApiKeyId;
+    /// One address that a custodian wants its events sent to.
+    WebhookId;
 }
 
 #[cfg(test)]

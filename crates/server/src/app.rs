@@ -11,6 +11,7 @@ use crate::{
     config::{Config, Rate},
     door,
     error::Error,
+    events,
     fault::Fault,
     heavy::Heavy,
     http::{
@@ -27,6 +28,7 @@ use crate::{
     shred::{Copies, Shred},
     store::{Limit, Store},
     turns::Turns,
+    webhook::Sender,
 };
 
 /// A server's state; cheap to clone.
@@ -54,6 +56,8 @@ pub struct Inner {
     pub(crate) guesskeeper: Option<Link>,
     pub(crate) keeper: Option<Link>,
     pub(crate) policy_hook: Option<Asked>,
+    /// To the addresses that custodians named.
+    pub(crate) webhooks: Sender,
 }
 
 impl Deref for App {
@@ -106,6 +110,7 @@ impl App {
         let guesskeeper = config.guesskeeper.clone().map(Link::new);
         let keeper = config.keeper.clone().map(Link::new);
         let policy_hook = config.policy_hook.clone().map(Asked::new).transpose().map_err(Error::Hook)?;
+        let webhooks = events::sender(config.webhooks_into_private_networks()).map_err(Error::Hook)?;
         Ok(Self(Arc::new(Inner {
             deployment,
             store,
@@ -121,6 +126,7 @@ impl App {
             guesskeeper,
             keeper,
             policy_hook,
+            webhooks,
             config,
             clock,
         })))

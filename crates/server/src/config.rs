@@ -208,6 +208,8 @@ pub struct Config {
     pub verification_after: Duration,
     /// Whom a recovery is put before; nobody by default.
     pub policy_hook: Option<PolicyHook>,
+    /// Custodians may have events sent into the operator's own network, over plain HTTP too; `development` always allows it.
+    pub private_webhooks: bool,
     /// Whether a bare digest may be signed.
     pub allow_digest: bool,
     /// How long an unwrapped key of a signing half may stay in memory; zero asks the key service each time.
@@ -243,6 +245,7 @@ impl Config {
             recovery: RecoveryPolicy::of(Profile::default()),
             verification_after: Duration::from_secs(VERIFICATION_DAYS * 24 * 60 * 60),
             policy_hook: None,
+            private_webhooks: false,
             allow_digest: false,
             signing_key_cache: Duration::from_secs(60),
             request_timeout: Duration::from_secs(30),
@@ -301,6 +304,11 @@ impl Config {
         .into_iter()
         .filter_map(|(refused, name)| refused.then_some(name))
         .collect()
+    }
+
+    /// Whether a custodian's address for events may lie in a private network.
+    pub(crate) fn webhooks_into_private_networks(&self) -> bool {
+        self.profile == Profile::Development || self.private_webhooks
     }
 
     /// Whether the operator may control a relying party.

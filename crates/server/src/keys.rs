@@ -58,6 +58,8 @@ pub(crate) struct Keys {
     pub(crate) nonces: Zeroizing<[u8; 32]>,
     /// Derives what cancels a recovery by link.
     pub(crate) links: Zeroizing<[u8; 32]>,
+    /// Derives what signs the events that are sent to custodians.
+    pub(crate) webhooks: Zeroizing<[u8; 32]>,
 }
 
 impl fmt::Debug for Keys {
@@ -87,6 +89,7 @@ impl Keys {
             audit: identity("audit-log").await?,
             nonces: seed("nonces").await?,
             links: seed("recovery-links").await?,
+            webhooks: seed("webhooks").await?,
         })
     }
 }

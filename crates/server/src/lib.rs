@@ -13,6 +13,7 @@ mod descriptor;
 mod door;
 mod eject;
 mod error;
+mod events;
 mod exit_kit;
 mod fault;
 mod heavy;

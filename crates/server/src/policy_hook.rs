@@ -10,7 +10,7 @@ use halfkey_envelope::{
 };
 use serde::Deserialize;
 
-use crate::webhook::{Sender, Unanswered, WebhookSecret};
+use crate::webhook::{Reach, Sender, Unanswered, WebhookSecret};
 
 /// The longest delay, and the longest time for a step-up, that is taken from a hook, in milliseconds: 7 days. A longer one is
 /// cut.
@@ -109,7 +109,7 @@ pub(crate) struct Asked {
 
 impl Asked {
     pub(crate) fn new(hook: PolicyHook) -> Result<Self, reqwest::Error> {
-        let sender = Sender::new(hook.url.clone(), hook.patience)?;
+        let sender = Sender::new(hook.patience, Reach::Any)?;
         Ok(Self { hook, sender })
     }
 
@@ -141,7 +141,8 @@ impl Asked {
             },
         });
         let id = format!("recovery_{recovery}");
-        let answer = self.sender.post(&self.hook.secret, &id, now_ms, body.to_string().into_bytes()).await?;
+        let (url, secret, body) = (&self.hook.url, &*self.hook.secret, body.to_string().into_bytes());
+        let (_, answer) = self.sender.post(url, &[secret], &id, now_ms, body).await?;
         serde_json::from_slice::<Decision>(&answer).map_err(|_| Undecided::Unreadable)?.checked()
     }
 }

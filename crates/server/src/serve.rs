@@ -14,6 +14,7 @@ use crate::{
     clock::SystemClock,
     config::Config,
     error::Error,
+    events,
 };
 
 /// How often housekeeping runs.
@@ -39,12 +40,14 @@ pub async fn run(config: Config) -> Result<(), Error> {
         let _ = stop.send(true);
     });
     let sweeper = tokio::spawn(sweep(state.clone(), stopped.clone()));
+    let deliverer = tokio::spawn(events::deliver(state.clone(), stopped.clone()));
     say_ready(&state, address)?;
     let service = app(state.clone()).into_make_service_with_connect_info::<SocketAddr>();
     let served = axum::serve(listener, service).with_graceful_shutdown(until(stopped)).await;
     // A caller who hung up has left work behind that must come to its end.
     let _ = tokio::time::timeout(DRAIN, state.guard.drained()).await;
     let _ = sweeper.await;
+    let _ = deliverer.await;
     state.close().await;
     tracing::info!("stopped");
     served.map_err(Error::io("the listening socket"))

@@ -20,6 +20,7 @@ mod protection;
 mod raw;
 mod theft;
 mod waiting;
+mod webhooks;
 mod world;
 
 use halfkey_api::{

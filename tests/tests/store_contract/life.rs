@@ -5,11 +5,13 @@ use super::{
     *,
 };
 use halfkey_envelope::{
-    id::{PairId, VerificationId},
+    id::{PairId, VerificationId, WebhookId},
     wallet::{Curve, Method},
 };
 use halfkey_protocol::lifecycle::{Force, LEASE_MS, PENDING_LIFE_MS, PairState, Refusal, RetireReason, WalletState};
-use halfkey_server::store::{EndedBy, Error, HalfUse, NewHalf, OldDevices, RecoveryState, What};
+use halfkey_server::store::{
+    DeliveryState, EndedBy, Error, HalfUse, NewHalf, NewWebhook, OldDevices, RecoveryState, What,
+};
 
 const PASSWORD: Method = Method::Password;
 const CODE: Method = Method::RecoveryCode;
@@ -370,16 +372,60 @@ pub async fn a_pair_that_stays_pending_expires(ground: Ground) {
 
 pub async fn events_are_delivered_at_least_once_and_then_no_more(ground: Ground) {
     let mut world = World::with_wallets(ground).await;
+    let custodian = world.custodian;
+    let mut new = |url: &str, kinds: &[&str]| NewWebhook {
+        id: WebhookId::generate(&mut world.ground.entropy, NOW),
+        custodian,
+        url: url.to_owned(),
+        kinds: kinds.iter().map(|&kind| kind.to_owned()).collect(),
+    };
+    let (all, other) = (new("https://one.example/", &[]), new("https://two.example/", &["wallet.created", "backup"]));
+    let (webhook, few) = (all.id, other.id);
+    for wanted in [all, other] {
+        world.store().create_webhook(wanted, NOW).await.unwrap();
+    }
     world.back_up(&PASSWORD, NOW).await;
     let store = world.store();
-    let taken = store.take_events(10, NOW + 60_000, NOW).await.unwrap();
-    let kinds: Vec<&str> = taken.iter().map(|event| event.kind.as_str()).collect();
-    assert_eq!(kinds.len(), 2);
-    assert!(kinds.contains(&"wallet.created") && kinds.contains(&"backup.completed"), "{kinds:?}");
-    assert!(store.take_events(10, NOW, NOW).await.unwrap().is_empty(), "somebody is at it");
-    store.event_delivered(&taken[0].id, NOW).await.unwrap();
-    let again = store.take_events(10, NOW + 90_000, NOW + 60_000).await.unwrap();
-    assert_eq!(again.iter().map(|event| (event.id, event.attempts)).collect::<Vec<_>>(), [(taken[1].id, 2)]);
+    store.notify(world.client, "wallet.created", serde_json::json!({}), NOW + 1).await.unwrap();
+    assert_eq!(store.due_webhooks(10, NOW).await.unwrap(), [webhook], "the second event is not due yet");
+    assert!(store.due_webhooks(0, NOW + 1).await.unwrap().is_empty());
+    let take = async |id, retry_ms, now_ms| {
+        let taken = store.take_delivery(id, retry_ms, now_ms).await.unwrap();
+        taken.map(|taken| (taken.event.kind, taken.event.id, taken.attempt))
+    };
+    let (kind, first, attempt) = take(webhook, NOW + 60_000, NOW).await.unwrap();
+    assert_eq!((kind.as_str(), attempt), ("backup.completed", 1));
+    assert_eq!(take(webhook, NOW + 60_000, NOW).await, None, "somebody is at it");
+    let again = take(webhook, NOW + 90_000, NOW + 60_000).await.unwrap();
+    assert_eq!((again.1, again.2), (first, 2), "and died");
+    store.undelivered(webhook, &first, "no answer", Some(NOW + 95_000), NOW + 93_000, NOW + 61_000).await.unwrap();
+    assert_eq!(take(webhook, NOW + 99_000, NOW + 92_999).await, None, "left alone");
+    let (second, id, _) = take(webhook, NOW + 99_000, NOW + 93_000).await.unwrap();
+    assert_eq!(second, "wallet.created", "the first one waits longer");
+    store.delivered(webhook, &id, "204", NOW + 93_000).await.unwrap();
+    assert_eq!(take(webhook, NOW + 99_000, NOW + 95_000).await.unwrap().1, first);
+    store.undelivered(webhook, &first, "status 500", None, NOW, NOW + 95_000).await.unwrap();
+    assert_eq!(take(webhook, NOW + 99_000, NOW + 999_000).await, None, "given up");
+    let states: Vec<_> = store.deliveries(custodian, webhook, None, [0; 16], 10).await.unwrap();
+    let states: Vec<_> = states.iter().map(|one| (one.state, one.attempts, one.answer.as_deref())).collect();
+    let expected = [(DeliveryState::Failed, 3, Some("status 500")), (DeliveryState::Delivered, 1, Some("204"))];
+    assert_eq!(states, expected);
+    for (state, count) in [(DeliveryState::Pending, 0), (DeliveryState::Failed, 1), (DeliveryState::Delivered, 1)] {
+        assert_eq!(store.deliveries(custodian, webhook, Some(state), [0; 16], 10).await.unwrap().len(), count);
+    }
+    assert_eq!(take(few, NOW + 99_000, NOW + 1).await.unwrap().0, "wallet.created", "the kind that it asked for");
+    assert_eq!(take(few, NOW + 99_000, NOW + 2).await, None);
+    assert_eq!(store.replay(custodian, webhook, NOW + 1, true, NOW).await.unwrap(), 0, "given up, but older");
+    assert_eq!(store.replay(custodian, webhook, NOW, true, NOW + 999_000).await.unwrap(), 1);
+    assert_eq!(take(webhook, NOW + 999_999, NOW + 999_000).await.map(|taken| (taken.1, taken.2)), Some((first, 1)));
+    assert_eq!(store.replay(custodian, few, 0, false, NOW).await.unwrap(), 2, "with the one from before it was there");
+    // What is old is forgotten with its deliveries; a webhook goes with its own.
+    store.sweep(None, NOW + 91 * 24 * HOUR).await.unwrap();
+    assert!(store.deliveries(custodian, few, None, [0; 16], 10).await.unwrap().is_empty());
+    assert!(store.events(custodian, [0; 16], 10, u64::MAX >> 1).await.unwrap().is_empty());
+    store.delete_webhook(custodian, few, NOW).await.unwrap();
+    assert!(matches!(store.webhook(custodian, few).await, Err(Error::Unknown(What::Webhook))));
+    assert_eq!(store.webhooks(custodian).await.unwrap().len(), 1);
 }
 
 pub async fn a_drill_counts_only_when_it_passed(ground: Ground) {

@@ -12,16 +12,17 @@ use halfkey_server::store::{
 /// One client with an enrolled device.
 pub struct World {
     pub ground: Ground,
+    pub custodian: CustodianId,
     pub client: ClientId,
     pub device: DeviceId,
 }
 
 impl World {
     pub async fn enrolled(mut ground: Ground) -> Self {
-        let (_, client) = ground.client().await;
+        let (custodian, client) = ground.client().await;
         let device = ground.new_device();
         ground.store.enrol_first_device(client, &device, NOW).await.unwrap();
-        Self { ground, client, device: device.id }
+        Self { ground, custodian, client, device: device.id }
     }
 
     /// With active wallets on both curves.

@@ -42,8 +42,8 @@ pub(crate) fn new_credential(prefix: &str, entropy: &mut dyn Entropy) -> (String
 pub(crate) struct AsCustodian {
     pub(crate) custodian: CustodianId,
     pub(crate) key: ApiKeyId,
-    /// The key's scope opens windows for ejects.
-    opens_ejects: bool,
+    /// The key's scope is everything.
+    is_whole: bool,
     /// The one "now" of this request.
     pub(crate) now_ms: u64,
 }
@@ -51,8 +51,16 @@ pub(crate) struct AsCustodian {
 impl AsCustodian {
     /// Only with a key whose scope is everything.
     pub(crate) fn must_open_ejects(&self) -> Result<(), Fault> {
-        let refused = Fault::new(ErrorId::Forbidden, "this key's scope does not open windows for ejects");
-        if self.opens_ejects { Ok(()) } else { Err(refused) }
+        self.must_be_whole("this key's scope does not open windows for ejects")
+    }
+
+    /// Only with a key whose scope is everything: whoever says where events go gets the links that cancel recoveries.
+    pub(crate) fn must_direct_events(&self) -> Result<(), Fault> {
+        self.must_be_whole("this key's scope does not say where events are sent")
+    }
+
+    fn must_be_whole(&self, message: &'static str) -> Result<(), Fault> {
+        if self.is_whole { Ok(()) } else { Err(Fault::new(ErrorId::Forbidden, message)) }
     }
 }
 
@@ -75,7 +83,7 @@ pub(crate) async fn custodians(State(app): State<App>, mut request: Request, nex
     };
     let caller = match caller.map(|key| (key.owner, key.key, key.scope)) {
         Ok((KeyOwner::Custodian(custodian), key, scope)) => {
-            AsCustodian { custodian, key, opens_ejects: scope == Scope::All.as_str(), now_ms }
+            AsCustodian { custodian, key, is_whole: scope == Scope::All.as_str(), now_ms }
         }
         Ok(_) => return refuse(&app, StoreError::Unknown(What::Credential), address, now_ms).await,
         Err(error) => return refuse(&app, error, address, now_ms).await,

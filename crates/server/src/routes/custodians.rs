@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use halfkey_api::{
     auth::prefix,
-    message::{ClientEvent, ClientPage, ClientSummary, CreateClient, CreatedClient, CreatedSession, EventPage},
+    message::{ClientPage, ClientSummary, CreateClient, CreatedClient, CreatedSession, EventPage},
     route,
 };
 use halfkey_envelope::{
@@ -15,6 +15,7 @@ use utoipa::IntoParams;
 
 use crate::{
     app::App,
+    events,
     fault::Fault,
     http::{
         auth::{AsCustodian, Unsigned, new_credential},
@@ -22,8 +23,8 @@ use crate::{
         path::{Id, List},
     },
     openapi::Refused,
-    recovery, status,
-    store::{self, Client, KeyOwner},
+    status,
+    store::{Client, KeyOwner},
 };
 
 const MAX_EXTERNAL_ID: usize = 128;
@@ -92,10 +93,18 @@ pub(super) struct Page {
     take: Option<u64>,
 }
 
-impl Page {
-    fn take(&self) -> Result<u64, Fault> {
-        let take = self.take.unwrap_or(MAX_TAKE);
-        if (1..=MAX_TAKE).contains(&take) { Ok(take) } else { Err(Fault::field("take", "1 to 100")) }
+/// How many a page holds at most.
+pub(super) fn page_size(take: Option<u64>) -> Result<u64, Fault> {
+    let take = take.unwrap_or(MAX_TAKE);
+    if (1..=MAX_TAKE).contains(&take) { Ok(take) } else { Err(Fault::field("take", "1 to 100")) }
+}
+
+/// The event after which a page begins.
+pub(super) fn after(cursor: Option<&str>) -> Result<[u8; 16], Fault> {
+    let mut after = [0u8; 16];
+    match cursor.map(|cursor| hex::decode_to_slice(cursor, &mut after)) {
+        Some(Err(_)) => Err(Fault::field("cursor", "not a cursor of this list")),
+        _ => Ok(after),
     }
 }
 
@@ -109,7 +118,7 @@ pub(super) async fn list_clients(
     caller: AsCustodian,
     List(page): List<Page>,
 ) -> Result<Json<ClientPage>, Fault> {
-    let take = page.take()?;
+    let take = page_size(page.take)?;
     let after = page.cursor.map(|cursor| cursor.parse()).transpose();
     let after = after.map_err(|_| Fault::field("cursor", "not a cursor of this list"))?;
     let mut clients = app.store.clients(caller.custodian, after, take + 1).await?;
@@ -162,27 +171,11 @@ pub(super) async fn list_events(
     caller: AsCustodian,
     List(page): List<Page>,
 ) -> Result<Json<EventPage>, Fault> {
-    let take = page.take()?;
-    let mut after = [0u8; 16];
-    if let Some(cursor) = &page.cursor {
-        hex::decode_to_slice(cursor, &mut after).map_err(|_| Fault::field("cursor", "not a cursor of this list"))?;
-    }
+    let take = page_size(page.take)?;
+    let after = after(page.cursor.as_deref())?;
     let until_ms = caller.now_ms.saturating_sub(SETTLED_MS);
     let events = app.store.events(caller.custodian, after, take, until_ms).await?;
     let cursor = hex::encode(events.last().map_or(after, |event| event.id));
-    let results = events.into_iter().map(|event| shown_event(&app, event)).collect::<Result<_, _>>()?;
+    let results = events.into_iter().map(|event| events::shown(&app, event)).collect::<Result<_, _>>()?;
     Ok(Json(EventPage { results, cursor }))
-}
-
-fn shown_event(app: &App, event: store::Event) -> Result<ClientEvent, Fault> {
-    let payload: serde_json::Value = serde_json::from_str(&event.payload).map_err(|error| Fault::internal(&error))?;
-    let asked = (event.kind == "recovery.requested").then(|| payload["recovery"].as_str()?.parse().ok()).flatten();
-    Ok(ClientEvent {
-        id: hex::encode(event.id),
-        client_id: event.client,
-        created_at: event.created_ms,
-        cancel_link: asked.map(|recovery| recovery::cancel_link(app, recovery)),
-        kind: event.kind,
-        payload,
-    })
 }

@@ -15,6 +15,7 @@ mod relying_party;
 mod signing_pairs;
 mod verifications;
 mod wallets;
+mod webhooks;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -32,6 +33,12 @@ pub(crate) fn custodian() -> OpenApiRouter<App> {
         .routes(routes!(exit_kit::export))
         .routes(routes!(recoveries::finish_step_up))
         .routes(routes!(relying_party::show, relying_party::put))
+        .routes(routes!(webhooks::create, webhooks::list))
+        .routes(routes!(webhooks::show, webhooks::delete))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::replay))
 }
 
 /// What a client's credential opens; what changes anything needs a device's signature too.

@@ -33,6 +33,8 @@ pub enum What {
     Half,
     /// A kept step of a ceremony.
     Session,
+    /// An address for events.
+    Webhook,
 }
 
 impl fmt::Display for What {
@@ -51,6 +53,7 @@ impl fmt::Display for What {
             Self::Challenge => "challenge",
             Self::Half => "half",
             Self::Session => "session",
+            Self::Webhook => "webhook",
         })
     }
 }

@@ -16,6 +16,7 @@ pub(super) const MAIN: &[&str] = &[
     include_str!("migrations/0007.sql"),
     include_str!("migrations/0008.sql"),
     include_str!("migrations/0009.sql"),
+    include_str!("migrations/0010.sql"),
 ];
 
 /// Brings the schema called `name` up to the last of `migrations`, in one transaction.

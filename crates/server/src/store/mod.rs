@@ -30,6 +30,7 @@ mod status;
 mod sweep;
 mod verification;
 mod wallets;
+mod webhooks;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -56,6 +57,7 @@ pub use self::{
     sweep::Swept,
     verification::Verification,
     wallets::{NewWallet, PendingSigning, Wallet},
+    webhooks::{Delivery, DeliveryState, MAX_WEBHOOKS, NewWebhook, Sending, Webhook},
 };
 use crate::shred::Shred;
 

@@ -25,8 +25,6 @@ pub struct Event {
     pub payload: String,
     /// In milliseconds.
     pub created_ms: u64,
-    /// How often it was tried.
-    pub attempts: u64,
 }
 
 impl Store {
@@ -73,9 +71,9 @@ impl Store {
         .bind(kind)
         .bind(text)
         .bind(now_ms)
-        .execute(tx)
+        .execute(&mut *tx)
         .await?;
-        Ok(())
+        self.due_everywhere(tx, custodian, &id, kind, now_ms).await
     }
 
     /// The custodian's events after `after` and not younger than `until_ms`, oldest first, at most `take`.
@@ -89,7 +87,7 @@ impl Store {
         take: u64,
         until_ms: u64,
     ) -> Result<Vec<Event>, Error> {
-        let rows = sql("SELECT id, custodian, client, kind, payload, created_ms, attempts FROM outbox \
+        let rows = sql("SELECT id, custodian, client, kind, payload, created_ms FROM outbox \
              WHERE custodian = $1 AND id > $2 AND created_ms <= $4 ORDER BY id LIMIT $3")
         .bind(custodian)
         .bind(&after)
@@ -99,43 +97,9 @@ impl Store {
         .await?;
         rows.iter().map(event).collect()
     }
-
-    /// Takes at most `take` events that are due, and not again before `retry_ms`: if the caller dies, they come back.
-    ///
-    /// # Errors
-    /// The database's own trouble.
-    pub async fn take_events(&self, take: u64, retry_ms: u64, now_ms: u64) -> Result<Vec<Event>, Error> {
-        let mut tx = self.pool.begin().await?;
-        let rows = sql("UPDATE outbox SET attempts = attempts + 1, next_ms = $3 WHERE delivered_ms IS NULL \
-             AND next_ms <= $2 AND id IN (SELECT id FROM outbox WHERE delivered_ms IS NULL AND next_ms <= $2 \
-             ORDER BY next_ms, id LIMIT $1) RETURNING id, custodian, client, kind, payload, created_ms, attempts")
-        .bind(take)
-        .bind(now_ms)
-        .bind(retry_ms)
-        .all(&mut tx)
-        .await?;
-        tx.commit().await?;
-        let mut events = rows.iter().map(event).collect::<Result<Vec<_>, Error>>()?;
-        events.sort_by_key(|event| event.id);
-        Ok(events)
-    }
-
-    /// Notes that an event was delivered.
-    ///
-    /// # Errors
-    /// The database's own trouble.
-    pub async fn event_delivered(&self, id: &[u8; 16], now_ms: u64) -> Result<(), Error> {
-        let mut tx = self.pool.begin().await?;
-        sql("UPDATE outbox SET delivered_ms = $2 WHERE id = $1 AND delivered_ms IS NULL")
-            .bind(id)
-            .bind(now_ms)
-            .execute(&mut tx)
-            .await?;
-        tx.commit().await
-    }
 }
 
-fn event(row: &Row) -> Result<Event, Error> {
+pub(super) fn event(row: &Row) -> Result<Event, Error> {
     Ok(Event {
         id: row.array("id")?,
         custodian: row.id("custodian")?,
@@ -143,6 +107,5 @@ fn event(row: &Row) -> Result<Event, Error> {
         kind: row.get("kind")?,
         payload: row.get("payload")?,
         created_ms: row.number("created_ms")?,
-        attempts: row.number("attempts")?,
     })
 }

@@ -7,7 +7,7 @@ use std::{str::FromStr, time::Duration};
 
 use halfkey_envelope::id::{
     ApiKeyId, BackupId, ClientId, CustodianId, DeploymentId, DeviceId, PairId, RecoveryId, SessionId, VerificationId,
-    WalletId,
+    WalletId, WebhookId,
 };
 use sqlx::{
     AssertSqlSafe, Decode, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction, Type,
@@ -303,7 +303,7 @@ macro_rules! ids {
     )*};
 }
 
-ids! { ApiKeyId BackupId ClientId CustodianId DeploymentId DeviceId PairId RecoveryId SessionId VerificationId WalletId }
+ids! { ApiKeyId BackupId ClientId CustodianId DeploymentId DeviceId PairId RecoveryId SessionId VerificationId WalletId WebhookId }
 
 impl From<&[u8]> for Value {
     fn from(bytes: &[u8]) -> Self {

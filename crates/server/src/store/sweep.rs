@@ -5,8 +5,8 @@ use halfkey_protocol::lifecycle::Event;
 
 use super::{Error, SESSION_IDLE_MS, Store, slots, sql::sql};
 
-/// Delivered events are kept this long for replays: 30 days.
-const KEEP_EVENTS_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Events are kept this long, to be read and replayed: 90 days.
+const KEEP_EVENTS_MS: u64 = 90 * 24 * 60 * 60 * 1000;
 /// How many rows one step looks at.
 const PAGE: u64 = 200;
 
@@ -133,10 +133,12 @@ impl Store {
             .bind(now_ms.saturating_sub(2 * SESSION_IDLE_MS))
             .execute(&mut tx)
             .await?;
-        sql("DELETE FROM outbox WHERE delivered_ms <= $1")
-            .bind(now_ms.saturating_sub(KEEP_EVENTS_MS))
+        let old_ms = now_ms.saturating_sub(KEEP_EVENTS_MS);
+        sql("DELETE FROM deliveries WHERE event IN (SELECT id FROM outbox WHERE created_ms <= $1)")
+            .bind(old_ms)
             .execute(&mut tx)
             .await?;
+        sql("DELETE FROM outbox WHERE created_ms <= $1").bind(old_ms).execute(&mut tx).await?;
         tx.commit().await
     }
 }
