@@ -168,6 +168,16 @@ async fn t08_a_backup_whose_stored_copies_are_damaged_is_never_complete() {
         server.tamper(&format!("UPDATE {table} SET {column} = (SELECT was FROM whole) WHERE {key} = {row}")).await;
         server.tamper("DROP TABLE whole").await;
     }
+    // Points that still add up to the wallet's key, but of which the half is the other one.
+    for pair in &pairs {
+        let ready = phone.commitment(&resharing, &phone.read_back(kept.backup).await);
+        let swap =
+            format!("UPDATE pair_shares SET client_point = peer_point, peer_point = client_point WHERE id = {pair}");
+        assert_eq!(server.tamper(&swap).await, 1);
+        assert_eq!(phone.commit(kept.backup, &ready).await.unwrap_err(), "CUSTODIAN_SHARE_BROKEN");
+        assert!(!completed(&phone.status().await));
+        assert_eq!(server.tamper(&swap).await, 1);
+    }
     let ready = phone.commitment(&resharing, &phone.read_back(kept.backup).await);
     phone.commit(kept.backup, &ready).await.unwrap();
     assert!(phone.status().await.backed_up);
