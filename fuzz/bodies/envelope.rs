@@ -163,7 +163,7 @@ fn pepper() -> Pepper {
 
 fn place() -> Place {
     let Header { deployment, client, backup, .. } = header();
-    Place { deployment, client, backup, method: Method::Password, root: 1 }
+    Place { deployment, client, backup, method: Method::Password, member: None, root: 1 }
 }
 
 /// Genuine input of [`cloud_record`].

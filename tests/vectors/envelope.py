@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks envelope.json, passkey.json and cloud.json with nothing but Python's standard library and docs/formats.md.
+"""Checks envelope.json, passkey.json, cloud.json and all_of.json with nothing but Python's standard library and docs/formats.md.
 
     python3 tests/vectors/envelope.py             every known answer, decoded and opened again
     python3 tests/vectors/envelope.py two-keys    prints two_keys.json: one ciphertext, good under two keys
@@ -334,6 +334,37 @@ def check_cloud():
     print("cloud.json: every known answer holds")
 
 
+# docs/formats.md, "A part of a set" and "Record in the user's cloud"
+def check_all_of():
+    v = json.loads((HERE / "all_of.json").read_text())
+    deployment, client, backup = (raw(v[k]) for k in ("deployment", "client", "backup"))
+    assert v["method"] == "ALL_OF(" + ",".join(v["members"]) + ")" and v["members"] == sorted(v["members"])
+    envelope, material, sets = bytes.fromhex(v["envelope"]), b"", set()
+    for index, text in enumerate(v["parts"], 1):
+        record = uncbor(bytes.fromhex(text))
+        assert sorted(record) == [1, 2, 3, 4, 5, 7, 8, 9] and record[1] == 1
+        assert [record[2], record[3], record[4], record[5]] == [deployment, client, backup, v["method"]]
+        assert record[7] == sha256(envelope) == bytes.fromhex(v["envelope_digest"])
+        part = uncbor(record[9])
+        assert [part[1], part[3], part[4], len(part[2]), len(part[5])] == [1, index, len(v["members"]), 32, 32]
+        material, sets = material + part[5], sets | {part[2]}
+    (salt,) = sets
+    key = extract(salt, material)
+    assert key.hex() == v["file_key"]
+    header, _ = unseal(key, b"HKE1", envelope)
+    assert uncbor(header)[7] == v["method"]
+
+    sub = lambda secret, info: expand(extract(b"", secret), info)
+    pepper, member = bytes.fromhex(v["pepper"]), b"GDRIVE"
+    name = hmac.new(sub(pepper, b"halfkey/cloud/v1/name"), backup + member, hashlib.sha256).hexdigest()
+    assert v["cloud_name"] == f"halfkey-{v['root']}-{name}"
+    header, record = unseal(sub(pepper, b"halfkey/cloud/v1/key"), b"HKL1", bytes.fromhex(v["cloud_sealed"]))
+    place = H("halfkey/cloud/v1/record", v["root"].to_bytes(4, "big"), deployment, client, backup, v["method"].encode(), member)
+    assert uncbor(header) == {1: 1, 2: v["root"], 3: place}
+    assert record.hex() == v["parts"][v["members"].index("GDRIVE")]
+    print("all_of.json: every known answer holds")
+
+
 def two_keys():
     """Chooses one ciphertext block so that Poly1305 gives the same tag under both keys."""
     magic, header, salt = b"TST1", b"two keys", bytes([0x33]) * 32
@@ -362,4 +393,4 @@ def two_keys():
     sys.exit("no collision found")
 
 
-two_keys() if sys.argv[1:] == ["two-keys"] else (check(), check_passkey(), check_cloud())
+two_keys() if sys.argv[1:] == ["two-keys"] else (check(), check_passkey(), check_cloud(), check_all_of())

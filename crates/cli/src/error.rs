@@ -55,9 +55,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// 1 a failure, 2 wrong usage, 3 a wrong secret, 4 try again later.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         use crate::google::GoogleError;
         use halfkey_client::Error as Sdk;
+        if let Self::Sdk(error @ Sdk::Member { .. }) = self {
+            return Self::Sdk(error.cause().clone()).exit_code();
+        }
         match self {
             Self::Usage(_) | Self::NoProfile(_) | Self::NoSecret(_) => 2,
             Self::WrongPassphrase | Self::Sdk(Sdk::WrongSecret { .. } | Sdk::NotACode) => 3,
@@ -70,7 +73,7 @@ impl Error {
 
     /// The stable code for `--json`.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::Sdk(error) => error.code(),
             Self::File { .. } => "FILE",
@@ -89,7 +92,7 @@ impl Error {
 
     /// What to do now.
     #[must_use]
-    pub const fn advice(&self) -> Option<&'static str> {
+    pub fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Sdk(error) => Some(error.advice()),
             Self::Google(error) => Some(error.advice()),

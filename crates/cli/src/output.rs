@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use halfkey_client::{CurveDrill, DrillLevel, Held, progress::Progress};
+use halfkey_client::{CurveDrill, DrillLevel, Error as Sdk, Held, progress::Progress};
 use halfkey_envelope::wallet::Method;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
@@ -83,7 +83,8 @@ impl Output {
             return;
         }
         to_stderr(&format!("error: {error}{}", figures(error)));
-        if let Error::Sdk(halfkey_client::Error::BackupBroken(broken)) = error {
+        if let Some(Sdk::BackupBroken(broken)) = cause(error) {
+            broken.member.iter().for_each(|member| to_stderr(&format!("  {member} has not the right part of the key")));
             drill_lines(&broken.curves).iter().for_each(|line| to_stderr(line));
         }
         if let Some(advice) = error.advice() {
@@ -145,24 +146,28 @@ pub fn step_text(progress: &Progress) -> String {
     }
 }
 
+/// What the SDK said; of a set of methods, what its member came to.
+fn cause(error: &Error) -> Option<&Sdk> {
+    if let Error::Sdk(error) = error { Some(error.cause()) } else { None }
+}
+
 fn figures(error: &Error) -> String {
-    match error {
-        Error::Sdk(halfkey_client::Error::WrongSecret { remaining, retry_after }) => {
+    match cause(error) {
+        Some(Sdk::WrongSecret { remaining, retry_after }) => {
             let left = remaining.map(|n| format!(", {n} guesses left")).unwrap_or_default();
             let wait = retry_after.map(|ms| format!(", next guess in {} s", ms.div_ceil(1000))).unwrap_or_default();
             left + &wait
         }
-        Error::Sdk(error) => match others(error) {
+        Some(error) => match others(error) {
             Some(others @ [_, ..]) => format!("; other ways into this wallet: {}", names(others).join(", ")),
             _ => String::new(),
         },
-        _ => String::new(),
+        None => String::new(),
     }
 }
 
 /// The other methods that such an error names.
-const fn others(error: &halfkey_client::Error) -> Option<&[Method]> {
-    use halfkey_client::Error as Sdk;
+const fn others(error: &Sdk) -> Option<&[Method]> {
     match error {
         Sdk::NoPasskey { others } | Sdk::UnsupportedPlatform { alternatives: others, .. } => Some(others.as_slice()),
         _ => None,
@@ -175,18 +180,24 @@ fn names(methods: &[Method]) -> Vec<String> {
 
 fn error_value(error: &Error) -> Value {
     let mut value = serde_json::json!({ "code": error.code(), "message": error.to_string(), "advice": error.advice() });
-    if let Error::Sdk(halfkey_client::Error::WrongSecret { remaining, retry_after }) = error {
+    if let Error::Sdk(error) = error
+        && let Some(member) = error.member()
+    {
+        value["member"] = serde_json::json!(member);
+    }
+    if let Some(Sdk::WrongSecret { remaining, retry_after }) = cause(error) {
         value["remaining"] = serde_json::json!(remaining);
         value["retryAfterMs"] = serde_json::json!(retry_after);
     }
-    if let Error::Sdk(halfkey_client::Error::BackupBroken(broken)) = error {
+    if let Some(Sdk::BackupBroken(broken)) = cause(error) {
+        if let Some(member) = &broken.member {
+            value["member"] = serde_json::json!(member);
+        }
         value["method"] = serde_json::json!(broken.method);
         value["backupId"] = serde_json::json!(broken.backup_id);
         value["curves"] = drill_value(&broken.curves);
     }
-    if let Error::Sdk(error) = error
-        && let Some(others) = others(error)
-    {
+    if let Some(others) = cause(error).and_then(others) {
         value["otherMethods"] = serde_json::json!(names(others));
     }
     serde_json::json!({ "error": value })
@@ -230,7 +241,7 @@ pub fn time(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use halfkey_client::{Error as Sdk, Platform};
+    use halfkey_client::Platform;
     use serde_json::json;
 
     use super::*;

@@ -3,6 +3,7 @@
 mod commands;
 pub(crate) mod eject;
 mod google;
+mod methods;
 mod passkeys;
 mod show;
 mod sign;
@@ -18,6 +19,7 @@ use halfkey_client::{
 use halfkey_envelope::{entropy::OsEntropy, wallet::Method};
 use zeroize::Zeroizing;
 
+use self::methods::{MethodName, Methods, MethodsParser};
 use crate::{
     error::{Error, Result},
     google::{Account, GoogleError, GoogleSignIn},
@@ -67,9 +69,9 @@ enum WalletCommand {
     Status,
     /// Back the wallet up; the older backup of the same method is retired once the new one is proven
     Backup {
-        /// What will hold the key
-        #[arg(long, value_enum, default_value = "password")]
-        method: MethodName,
+        /// What will hold the key; several joined by + are all needed to open it, such as google-drive+password
+        #[arg(long, value_parser = MethodsParser, default_value = "password", value_name = "METHOD[+METHOD]")]
+        method: Methods,
         /// Write a new recovery code to this file descriptor instead of showing it and asking for it again
         #[arg(long, value_name = "N")]
         code_fd: Option<u32>,
@@ -98,15 +100,15 @@ enum WalletCommand {
     },
     /// Prove that a backup still opens, without spending it
     Verify {
-        /// What holds the key
-        #[arg(long, value_enum, default_value = "password")]
-        method: MethodName,
+        /// What holds the key; several joined by + of a backup that needs them all
+        #[arg(long, value_parser = MethodsParser, default_value = "password", value_name = "METHOD[+METHOD]")]
+        method: Methods,
     },
     /// Recover the wallet on this device, from a backup
     Recover {
-        /// What holds the key
-        #[arg(long, value_enum, default_value = "password")]
-        method: MethodName,
+        /// What holds the key; several joined by + of a backup that needs them all
+        #[arg(long, value_parser = MethodsParser, default_value = "password", value_name = "METHOD[+METHOD]")]
+        method: Methods,
         /// What happens to the client's other devices; there is no default
         #[arg(long, value_enum)]
         old_devices: OldDevicesName,
@@ -164,21 +166,6 @@ enum WalletCommand {
     Resume,
 }
 
-/// Backup methods of the command line.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum MethodName {
-    /// A password, at the guess-limited door
-    Password,
-    /// Digits, at the guess-limited door
-    Pin,
-    /// A code that is shown once
-    RecoveryCode,
-    /// A passkey, in the browser
-    Passkey,
-    /// A file in the Google Drive of the account that is signed in
-    GoogleDrive,
-}
-
 /// What a passkey backup needs besides the passkey's signature.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ModeName {
@@ -205,15 +192,17 @@ impl WalletCommand {
     /// Whether the user's passkeys are asked for.
     fn uses_passkeys(&self) -> bool {
         let changes = matches!(self, Self::Passkeys { command } if !matches!(command, passkeys::PasskeysCommand::List));
-        changes || self.method() == Some(MethodName::Passkey)
+        changes || self.uses(MethodName::Passkey)
     }
 
-    /// The method that is made or opened, where the command names one.
-    const fn method(&self) -> Option<MethodName> {
+    /// Whether a backup with this method is made or opened.
+    fn uses(&self, name: MethodName) -> bool {
         match self {
-            Self::Backup { method, .. } | Self::Verify { method } | Self::Recover { method, .. } => Some(*method),
-            Self::Eject(args) => Some(args.method()),
-            _ => None,
+            Self::Backup { method, .. } | Self::Verify { method } | Self::Recover { method, .. } => {
+                method.include(name)
+            }
+            Self::Eject(args) => args.method().include(name),
+            _ => false,
         }
     }
 }
@@ -281,7 +270,7 @@ impl Session {
         let (keys, blobs) = profile.stores(passphrase.clone())?;
         let google = profile.google(passphrase);
         let account = google.read()?;
-        if args.command.method() == Some(MethodName::GoogleDrive) && account.is_none() {
+        if args.command.uses(MethodName::GoogleDrive) && account.is_none() {
             return Err(GoogleError::NotSignedIn.into());
         }
         let deployment = halfkey_client::Deployment::from_json(&descriptor)?;
@@ -317,53 +306,58 @@ impl Session {
         Ok(Self { halfkey, secrets, _profile: profile })
     }
 
-    fn passkey_backup(mode: Option<ModeName>, replace: bool) -> BackupMethod {
-        let change = if replace { PasskeyChange::Replace } else { PasskeyChange::Keep };
-        BackupMethod::Passkey(PasskeyBackup { mode: mode.map(Into::into), change })
+    /// What is to be made; secrets are read in the order of the names.
+    fn backup_method(&mut self, names: &Methods, passkeys: &PasskeyBackup) -> Result<BackupMethod> {
+        let mut methods = Vec::new();
+        for name in names.names() {
+            methods.push(self.backup_by(*name, passkeys)?);
+        }
+        match <[BackupMethod; 1]>::try_from(methods) {
+            Ok([single]) => Ok(single),
+            Err(several) => Ok(BackupMethod::all_of(several)?),
+        }
     }
 
-    fn backup_method(&mut self, name: MethodName) -> Result<BackupMethod> {
+    fn backup_by(&mut self, name: MethodName, passkeys: &PasskeyBackup) -> Result<BackupMethod> {
         let kind = match name {
             MethodName::Password => PasswordKind::Password,
             MethodName::Pin => PasswordKind::Pin,
             MethodName::RecoveryCode => return Ok(BackupMethod::RecoveryCode),
-            MethodName::Passkey => return Ok(Self::passkey_backup(None, false)),
+            MethodName::Passkey => return Ok(BackupMethod::Passkey(passkeys.clone())),
             MethodName::GoogleDrive => return Ok(BackupMethod::GoogleDrive),
         };
         let password = self.secrets.read_new(name.new_secret())?.into();
         Ok(BackupMethod::Password { password, kind })
     }
 
-    fn recovery_method(&mut self, name: MethodName) -> Result<RecoveryMethod> {
-        let secret = match name {
-            MethodName::Passkey => return Ok(RecoveryMethod::Passkey),
-            MethodName::GoogleDrive => return Ok(RecoveryMethod::GoogleDrive),
-            _ => self.secrets.read(name.secret())?,
-        };
+    /// What is to be opened; secrets are read in the order of the names.
+    fn recovery_method(&mut self, names: &Methods) -> Result<RecoveryMethod> {
+        let mut methods = Vec::new();
+        for name in names.names() {
+            methods.push(self.recovery_by(*name)?);
+        }
+        match <[RecoveryMethod; 1]>::try_from(methods) {
+            Ok([single]) => Ok(single),
+            Err(several) => Ok(RecoveryMethod::all_of(several)?),
+        }
+    }
+
+    fn recovery_by(&mut self, name: MethodName) -> Result<RecoveryMethod> {
         Ok(match name {
             MethodName::Passkey => RecoveryMethod::Passkey,
             MethodName::GoogleDrive => RecoveryMethod::GoogleDrive,
-            MethodName::Password | MethodName::Pin => RecoveryMethod::Password(secret.into()),
-            MethodName::RecoveryCode => RecoveryMethod::RecoveryCode(secret.into()),
+            MethodName::Password | MethodName::Pin => {
+                RecoveryMethod::Password(self.secrets.read(name.secret())?.into())
+            }
+            MethodName::RecoveryCode => RecoveryMethod::RecoveryCode(self.secrets.read(name.secret())?.into()),
         })
     }
 }
 
-impl MethodName {
-    const fn secret(self) -> &'static str {
-        match self {
-            Self::Password | Self::Passkey | Self::GoogleDrive => "backup password",
-            Self::Pin => "backup PIN",
-            Self::RecoveryCode => "recovery code",
-        }
-    }
-
-    const fn new_secret(self) -> &'static str {
-        match self {
-            Self::Pin => "new backup PIN",
-            _ => "new backup password",
-        }
-    }
+/// The passkeys that a backup is wished for.
+fn passkey_backup(mode: Option<ModeName>, replace: bool) -> PasskeyBackup {
+    let change = if replace { PasskeyChange::Replace } else { PasskeyChange::Keep };
+    PasskeyBackup { mode: mode.map(Into::into), change }
 }
 
 /// This platform, with passkeys: the browser makes and uses them.

@@ -12,10 +12,12 @@ use halfkey_api::{
 };
 use halfkey_envelope::{
     FileKey, Record,
+    all_of::Part,
     client_share::{self, Contents, CurveHeader, Header},
     door::Mode,
     entropy::random,
     hpke::SecretKey,
+    part_record::{self, PartRecord},
     recovery_code::{self, RecoveryCode},
     text,
     wallet::{Curve, Method},
@@ -48,19 +50,37 @@ const CONFIRMATIONS: usize = 3;
 
 /// Checks first, then the backup.
 pub(crate) async fn backup_wallet(port: &Port, method: BackupMethod) -> Result<Backup> {
-    port.setting.platform.check(&method.method())?;
-    let (holder, confirm) = match method {
-        BackupMethod::Password { password, kind } => (Holder::Password(choose(port, &password, kind)?), false),
-        BackupMethod::RecoveryCode => (Holder::Code(RecoveryCode::generate(&mut port.entropy())), true),
-        BackupMethod::Passkey(wish) => (Holder::Passkey(Box::new(passkey::plan(port, &wish).await?)), false),
-        BackupMethod::GoogleDrive | BackupMethod::ICloud | BackupMethod::Custom(_) => {
-            (Holder::Cloud(Cloud::of(&method.method()).ok_or(Error::Internal)?), false)
+    let name = method.method();
+    port.setting.platform.check(&name)?;
+    let holder = match method {
+        BackupMethod::AllOf(together) => {
+            let (set, members) = together.into_parts();
+            let mut holders = Vec::new();
+            for member in members {
+                holders.push(holder(port, member, &name).await?);
+            }
+            Holder::AllOf(set, holders)
         }
+        single => holder(port, single, &name).await?,
     };
     port.begin(7);
-    let backup = make(port, &holder, confirm).await?;
+    let backup = make(port, &holder, true).await?;
     port.all_done().await?;
     Ok(backup)
+}
+
+/// What will hold the record of a backup by `name`, or a part of it.
+async fn holder(port: &Port, method: BackupMethod, name: &Method) -> Result<Holder> {
+    Ok(match method {
+        BackupMethod::Password { password, kind } => Holder::Password(choose(port, &password, kind)?),
+        BackupMethod::RecoveryCode => Holder::Code(RecoveryCode::generate(&mut port.entropy())),
+        BackupMethod::Passkey(wish) => Holder::Passkey(Box::new(passkey::plan(port, &wish, name).await?)),
+        BackupMethod::GoogleDrive | BackupMethod::ICloud | BackupMethod::Custom(_) => {
+            Holder::Cloud(Cloud::of(name, &method.method()).ok_or(Error::Internal)?)
+        }
+        // A set is no member of a set.
+        BackupMethod::AllOf(_) => return Err(Error::Internal),
+    })
 }
 
 /// The policy is asked of a new password only; never again of one that protects something.
@@ -75,20 +95,22 @@ fn choose(port: &Port, password: &crate::secret::Password, kind: PasswordKind) -
     Ok(password)
 }
 
-/// A whole backup. Nothing old is touched before the receipt; what fails before the commit is discarded.
+/// A whole backup. Nothing old is touched before the receipt; what fails before the commit is discarded. With `confirm` a
+/// code is shown and typed back.
 pub(crate) async fn make(port: &Port, holder: &Holder, confirm: bool) -> Result<Backup> {
     port.stage(Stage::ReadingShare, None).await?;
     let device = device::current(port).await?;
     if device.shares.iter().any(|share| share.banned) {
         return Err(Error::Banned);
     }
-    if let Holder::Passkey(plan) = holder {
-        plan.check(port, &device).await?;
+    let mut replaced = None;
+    for member in holder.members() {
+        match member {
+            Holder::Passkey(plan) => plan.check(port, &device).await.map_err(holder.blames(member))?,
+            Holder::Cloud(cloud) => replaced = cloud::ready(port, cloud).await.map_err(holder.blames(member))?,
+            _ => {}
+        }
     }
-    let replaced = match holder {
-        Holder::Cloud(cloud) => cloud::ready(port, cloud).await?,
-        _ => None,
-    };
     let begin = BeginBackup { method: holder.method() };
     let call = Call::new(port, "POST", route::BACKUPS.to_owned()).signed(&device.key);
     let begun: BackupBegun = call.json(&begin)?.fetch().await?;
@@ -100,11 +122,11 @@ pub(crate) async fn make(port: &Port, holder: &Holder, confirm: bool) -> Result<
             return Err(error);
         }
     };
-    let Prepared { commit, cipher_text, witness, cloud } = prepared;
+    let Prepared { commit, cipher_text, witness, clouds } = prepared;
     let backup = self::commit(port, &device, &begun, holder.method(), commit, cipher_text, witness).await?;
     port.part_done();
-    if let (Holder::Cloud(at), Some(made)) = (holder, cloud) {
-        cloud::committed(port, at, &made, backup.backup_id, replaced).await;
+    for (cloud, made) in &clouds {
+        cloud::committed(port, cloud, made, backup.backup_id, replaced).await;
     }
     Ok(backup)
 }
@@ -114,7 +136,32 @@ struct Prepared {
     commit: CommitBackup,
     cipher_text: Vec<u8>,
     witness: KnownBackup,
-    cloud: Option<cloud::Made>,
+    clouds: Vec<(Cloud, cloud::Made)>,
+}
+
+/// One member of the method, with what it holds: the record, or of a set its part.
+struct Seat<'a> {
+    holder: &'a Holder,
+    bytes: Zeroizing<Vec<u8>>,
+    beside: Beside,
+    /// What came back from the member.
+    kept: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// The file key of a new backup, and of a set its parts.
+fn keys(port: &Port, holder: &Holder) -> (FileKey, Vec<Part>) {
+    match holder {
+        Holder::AllOf(set, _) => part_record::split(set, &mut port.entropy()),
+        _ => (FileKey::generate(&mut port.entropy()), Vec::new()),
+    }
+}
+
+/// What each member is to hold, in the set's order.
+fn shared_out(holder: &Holder, record: &Record, parts: Vec<Part>) -> Vec<Zeroizing<Vec<u8>>> {
+    match holder {
+        Holder::AllOf(set, _) => parts.into_iter().map(|part| PartRecord::new(record, set, part).to_bytes()).collect(),
+        _ => vec![record.to_bytes()],
+    }
 }
 
 /// What lies beside the envelope, and opens it with the method.
@@ -149,7 +196,7 @@ async fn prepare(
 
     port.stage(Stage::EncryptingShare, None).await?;
     let header = header(port, device, begun, holder.method(), &reshared)?;
-    let file_key = FileKey::generate(&mut port.entropy());
+    let (file_key, parts) = keys(port, holder);
     let envelope = seal(port, &file_key, &header, &reshared)?;
     let record = Record::new(&header, file_key, client_share::digest(&envelope));
     let witness = KnownBackup {
@@ -163,51 +210,107 @@ async fn prepare(
     port.part_done();
 
     port.stage(Stage::StoringShare, None).await?;
-    let record_bytes = record.to_bytes();
-    let mut beside = beside(port, device, begun, holder, &record_bytes).await?;
-    upload(port, device, begun, &envelope, beside.bytes()).await?;
-    let kept = keep(port, device, begun, holder, &mut beside, &record_bytes).await?;
+    let mut seats = Vec::new();
+    for (member, bytes) in holder.members().iter().zip(shared_out(holder, &record, parts)) {
+        let beside = beside(port, device, begun, member, &bytes).await.map_err(holder.blames(member))?;
+        seats.push(Seat { holder: member, bytes, beside, kept: None });
+    }
+    let sealed = seats.iter().find_map(|seat| seat.beside.bytes()).map(<[u8]>::to_vec);
+    upload(port, device, begun, &envelope, sealed.as_deref()).await?;
+    for seat in &mut seats {
+        seat.kept = keep(port, device, begun, seat).await.map_err(holder.blames(seat.holder))?;
+    }
     port.part_done();
-    match (holder, confirm) {
-        (Holder::Code(code), true) => confirm_code(port, &code.display()).await?,
-        (Holder::Exit(making), true) => confirm_code(port, &making.code.display()).await?,
-        _ => {}
+    for seat in &seats {
+        match (seat.holder, confirm) {
+            (Holder::Code(code), true) => confirm_code(port, &code.display()).await?,
+            (Holder::Exit(making), true) => confirm_code(port, &making.code.display()).await?,
+            _ => {}
+        }
     }
 
     port.stage(Stage::DecryptingShare, None).await?;
-    let stored = read_back(port, device, begun, &envelope, beside.bytes()).await?;
+    let stored = read_back(port, device, begun, &envelope, sealed.as_deref()).await?;
     let mut method_key = MethodKeyStatement::ReadBack;
-    let kept = match (kept, holder) {
-        (Some(kept), _) => kept,
-        (None, Holder::Code(code)) => opening::record_of_code(port, code, device.client, &stored)?,
-        (None, Holder::Exit(making)) => making.open()?,
-        (None, Holder::Passkey(_)) => {
-            method_key = MethodKeyStatement::Unread;
-            record.to_bytes()
-        }
-        (None, Holder::Password(_) | Holder::Cloud(_)) => return Err(Error::Internal),
-    };
-    if !bool::from(kept.ct_eq(&record_bytes)) {
-        return Err(Error::PeerMisbehaved { what: "RECORD" });
+    let mut kept = Vec::new();
+    for seat in &mut seats {
+        kept.push(seat.read(port, device, &stored, &mut method_key)?);
     }
-    let record = opening::parse_record(port, device.client, begun.backup_id, &holder.method(), &kept)?;
+    let record = whole_record(port, device, begun, holder, &kept)?;
     let opened = opening::open(&record, &stored)?;
     port.part_done();
 
     port.stage(Stage::ParsingShare, None).await?;
     let acks = acknowledge(port, device, &reshared, &opened, &stored)?;
-    let device_bound = matches!(&beside, Beside::Stanza(made) if made.set.is_device_bound());
-    let cloud = if let Beside::Cloud(made) = beside { made.map(|made| *made) } else { None };
+    let device_bound =
+        seats.iter().any(|seat| matches!(&seat.beside, Beside::Stanza(made) if made.set.is_device_bound()));
+    let clouds: Vec<_> = seats.into_iter().filter_map(Seat::into_cloud).collect();
     let commit = CommitBackup {
         envelope_digest: Hex(opened.digest),
         challenge: stored.challenge,
         acks,
         method_key,
         device_bound,
-        pin: matches!(holder, Holder::Password(password) if password.mode() == Mode::Pin),
-        cloud_account: cloud.as_ref().and_then(|made| made.account.clone()),
+        pin: holder.members().iter().any(is_a_pin),
+        cloud_account: clouds.iter().find_map(|(_, made)| made.account.clone()),
     };
-    Ok(Prepared { commit, cipher_text: envelope, witness, cloud })
+    Ok(Prepared { commit, cipher_text: envelope, witness, clouds })
+}
+
+fn is_a_pin(holder: &Holder) -> bool {
+    matches!(holder, Holder::Password(password) if password.mode() == Mode::Pin)
+}
+
+impl Seat<'_> {
+    /// What the member holds now, which must be what it was given.
+    fn read(
+        &mut self,
+        port: &Port,
+        device: &Device,
+        stored: &CipherText,
+        method_key: &mut MethodKeyStatement,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let kept = match (self.kept.take(), self.holder) {
+            (Some(kept), _) => kept,
+            (None, Holder::Code(code)) => opening::record_of_code(port, code, device.client, stored)?,
+            (None, Holder::Exit(making)) => making.open()?,
+            (None, Holder::Passkey(_)) => {
+                *method_key = MethodKeyStatement::Unread;
+                self.bytes.clone()
+            }
+            (None, Holder::Password(_) | Holder::Cloud(_) | Holder::AllOf(..)) => return Err(Error::Internal),
+        };
+        let same = bool::from(kept.ct_eq(&self.bytes));
+        if same { Ok(kept) } else { Err(Error::PeerMisbehaved { what: "RECORD" }) }
+    }
+
+    fn into_cloud(self) -> Option<(Cloud, cloud::Made)> {
+        match (self.holder, self.beside) {
+            (Holder::Cloud(cloud), Beside::Cloud(Some(made))) => Some((cloud.clone(), *made)),
+            _ => None,
+        }
+    }
+}
+
+/// The record out of what the members hold: of a set, its parts put together.
+fn whole_record(
+    port: &Port,
+    device: &Device,
+    begun: &BackupBegun,
+    holder: &Holder,
+    kept: &[Zeroizing<Vec<u8>>],
+) -> Result<Record> {
+    let (name, client, backup) = (holder.method(), device.client, begun.backup_id);
+    let Holder::AllOf(set, _) = holder else {
+        let bytes = kept.first().ok_or(Error::Internal)?;
+        return opening::parse_record(port, client, backup, &name, bytes);
+    };
+    let parts = set.members().iter().zip(kept);
+    let parse = |(member, bytes): (&Method, &Zeroizing<Vec<u8>>)| {
+        opening::parse_part(port, client, backup, &name, member, bytes)
+    };
+    let parts = parts.map(parse).collect::<Result<Vec<_>>>()?;
+    part_record::join(&parts).map_err(|_| Error::PeerMisbehaved { what: "PARTS" })
 }
 
 /// One curve's finished reshare.
@@ -305,7 +408,7 @@ fn seal(port: &Port, key: &FileKey, header: &Header, reshared: &[Reshared]) -> R
 /// Seals the record for a method that keeps it beside the envelope; asks the user for what that needs.
 async fn beside(port: &Port, device: &Device, begun: &BackupBegun, holder: &Holder, record: &[u8]) -> Result<Beside> {
     match holder {
-        Holder::Password(_) => Ok(Beside::Nothing),
+        Holder::Password(_) | Holder::AllOf(..) => Ok(Beside::Nothing),
         Holder::Cloud(_) => Ok(Beside::Cloud(None)),
         Holder::Code(code) => {
             let place = opening::code_place(port, device.client, begun.backup_id);
@@ -348,19 +451,17 @@ async fn keep(
     port: &Port,
     device: &Device,
     begun: &BackupBegun,
-    holder: &Holder,
-    beside: &mut Beside,
-    record: &[u8],
+    seat: &mut Seat<'_>,
 ) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    match (holder, beside) {
+    match (seat.holder, &mut seat.beside) {
         (Holder::Password(password), _) => {
             let within = DoorContext::Backup { id: begun.backup_id };
             let door = Door::new(port, &device.key, within, device.client, begun.backup_id)?;
-            let token = door.register(password, record).await?;
+            let token = door.register(password, &seat.bytes).await?;
             door.open_known(password, &token).await.map(Some)
         }
         (Holder::Cloud(at), Beside::Cloud(known)) => {
-            let cloud::Kept { record, made } = cloud::keep(port, device, begun, at, record).await?;
+            let cloud::Kept { record, made } = cloud::keep(port, device, begun, at, &seat.bytes).await?;
             *known = Some(Box::new(made));
             Ok(Some(record))
         }
@@ -463,8 +564,10 @@ async fn commit(
 async fn discard(port: &Port, device: &Device, begun: &BackupBegun, holder: &Holder) {
     let _ = cancel(port, device, begun.backup_id).await;
     let _ = device::update(port, |device| device.underway = None).await;
-    if let Holder::Cloud(at) = holder {
-        cloud::discard(port, at, begun.backup_id).await;
+    for member in holder.members() {
+        if let Holder::Cloud(at) = member {
+            cloud::discard(port, at, begun.backup_id).await;
+        }
     }
 }
 

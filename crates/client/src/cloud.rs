@@ -11,8 +11,9 @@ use halfkey_api::{
     bytes::{Base64, Hex},
     context::pepper_aad,
     message::{
-        BackupBegun, BeginVerification, CipherText, CloudAccount, DoorContext, MAX_ACCOUNT_HINT, PEPPER_ANSWER,
-        PEPPER_INFO, PEPPER_VERSION, PepperAccount, PepperContents, PepperGiven, PepperRequest, VerificationBegun,
+        BackupBegun, BeginVerification, CipherText, CloudAccount, DoorContext, MAX_ACCOUNT_HINT, MethodStatus,
+        PEPPER_ANSWER, PEPPER_INFO, PEPPER_VERSION, PepperAccount, PepperContents, PepperGiven, PepperRequest,
+        VerificationBegun,
     },
     route::{self, path},
 };
@@ -45,7 +46,10 @@ const MAX_WITNESSES: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cloud {
     kind: Kind,
+    /// The method whose backups' records lie there: its own, or a set that it is a member of.
     method: Method,
+    /// Of a set: which of its members this is.
+    member: Option<Method>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,20 +60,45 @@ enum Kind {
 }
 
 impl Cloud {
-    /// The method whose backups' records lie there.
-    pub(crate) const fn method(&self) -> &Method {
-        &self.method
+    /// Its own method, even as a member of a set.
+    pub(crate) fn own_method(&self) -> &Method {
+        self.member.as_ref().unwrap_or(&self.method)
     }
 
-    /// Where the records of a method lie, if it is in a cloud.
-    pub(crate) fn of(method: &Method) -> Option<Self> {
-        let kind = match method {
+    /// Where what `member` holds of a backup by `method` lies, if that is in a cloud.
+    pub(crate) fn of(method: &Method, member: &Method) -> Option<Self> {
+        let kind = match member {
             Method::GoogleDrive => Kind::GoogleDrive,
             Method::ICloud => Kind::ICloud,
             Method::Custom(name) => Kind::Custom(name.clone()),
             _ => return None,
         };
-        Some(Self { kind, method: method.clone() })
+        Some(Self { kind, method: method.clone(), member: (method != member).then(|| member.clone()) })
+    }
+
+    /// Every cloud with something of a backup by this method.
+    pub(crate) fn all_of(method: &Method) -> Vec<Self> {
+        method.members().iter().filter_map(|member| Self::of(method, member)).collect()
+    }
+
+    /// Whether the item is of this method's, in this cloud.
+    fn has(&self, item: &CloudItem) -> bool {
+        (&item.method, &item.member) == (&self.method, &self.member)
+    }
+
+    fn name(&self, given: &Given, backup: BackupId) -> String {
+        self.name_under(&given.pepper, given.root, backup)
+    }
+
+    fn name_under(&self, pepper: &Pepper, root: RootId, backup: BackupId) -> String {
+        match &self.member {
+            Some(member) => pepper.member_name(root, backup, member),
+            None => pepper.name(root, backup),
+        }
+    }
+
+    fn item(&self, backup: BackupId, name: String) -> CloudItem {
+        CloudItem { method: self.method.clone(), backup, name, file: None, member: self.member.clone() }
     }
 }
 
@@ -86,13 +115,22 @@ pub(crate) struct CloudItem {
     /// Google's id of the file.
     #[n(3)]
     pub(crate) file: Option<String>,
+    /// Of a set: the member in whose cloud it lies.
+    #[n(4)]
+    pub(crate) member: Option<Method>,
 }
 
 #[cfg(test)]
 impl CloudItem {
     pub(crate) fn sample() -> Self {
         let (backup, name) = (BackupId::from_bytes([0x71; 16]), "halfkey-1-71".to_owned());
-        Self { method: Method::GoogleDrive, backup, name, file: Some("1a-B_9".to_owned()) }
+        Self { method: Method::GoogleDrive, backup, name, file: Some("1a-B_9".to_owned()), member: None }
+    }
+
+    #[allow(clippy::unwrap_used)]
+    pub(crate) fn sample_of_set() -> Self {
+        let method = "ALL_OF(GDRIVE,PASSWORD)".parse().unwrap();
+        Self { method, member: Some(Method::GoogleDrive), ..Self::sample() }
     }
 }
 
@@ -122,7 +160,7 @@ pub(crate) fn must_be_configured(port: &Port, cloud: &Cloud) -> Result<()> {
         Kind::GoogleDrive => (port.setting.google_config().is_some(), "GoogleConfig"),
         Kind::ICloud => (port.setting.icloud_config().is_some(), "ICloudConfig"),
         Kind::Custom(name) if port.setting.is_registered(name) => return Ok(()),
-        Kind::Custom(_) => return Err(Error::MethodNotRegistered { method: cloud.method.clone() }),
+        Kind::Custom(_) => return Err(Error::MethodNotRegistered { method: cloud.own_method().clone() }),
     };
     if configured { Ok(()) } else { Err(Error::HostIncomplete { what }) }
 }
@@ -151,11 +189,10 @@ pub(crate) async fn keep(
     let within = DoorContext::Backup { id: begun.backup_id };
     let given = pepper(port, &device.key, within, device.client).await?;
     let place = place(port, device.client, begun.backup_id, cloud, given.root);
-    let name = given.pepper.name(given.root, begun.backup_id);
+    let name = cloud.name(&given, begun.backup_id);
     let sealed = cloud::seal_record(&given.pepper, &place, record, &mut port.entropy());
     let mut store = Store::open(port, cloud).await?;
-    let item = CloudItem { method: cloud.method.clone(), backup: begun.backup_id, name, file: None };
-    let read = store.put(item, &sealed).await?;
+    let read = store.put(cloud.item(begun.backup_id, name), &sealed).await?;
     if !bool::from(read.ct_eq(&sealed)) {
         return Err(Error::CloudRecordDamaged);
     }
@@ -186,7 +223,7 @@ pub(crate) async fn open(
         }
     }
     let (mut newer, mut damaged) = (false, false);
-    for sealed in store.get(&given.pepper.name(given.root, place.backup)).await? {
+    for sealed in store.get(&cloud.name(&given, place.backup)).await? {
         match cloud::open_record(&given.pepper, &place, &sealed) {
             Ok(record) => return Ok(record),
             Err(OpenError::UnknownMagic) if sealed.starts_with(b"HKL") => newer = true,
@@ -215,30 +252,26 @@ async fn missing(given: &Given, place: &Place, store: &mut Store<'_>) -> Result<
 }
 
 fn place(port: &Port, client: ClientId, backup: BackupId, cloud: &Cloud, root: RootId) -> Place {
-    Place { deployment: port.setting.deployment.id(), client, backup, method: cloud.method.clone(), root }
+    let (method, member) = (cloud.method.clone(), cloud.member.clone());
+    Place { deployment: port.setting.deployment.id(), client, backup, method, member, root }
 }
 
 /// After the receipt: the records of backups that count no more are deleted, as far as that succeeds. Those that this
 /// device made stay noted until it does. And what the user has said of iCloud Keychain is said of the new record.
 pub(crate) async fn committed(port: &Port, cloud: &Cloud, made: &Made, counts: BackupId, before: Option<BackupId>) {
     if cloud.kind == Kind::ICloud && port.setting.icloud_config().is_some_and(|config| config.user_confirmed_sync) {
-        let _ = confirm_sync(port).await;
+        let _ = confirm_sync(port, &cloud.method).await;
     }
-    let own = before.map(|backup| CloudItem {
-        method: cloud.method.clone(),
-        backup,
-        name: made.pepper.name(made.root, backup),
-        file: None,
-    });
+    let own = before.map(|backup| cloud.item(backup, cloud.name_under(&made.pepper, made.root, backup)));
     let _ = forget(port, cloud, Some(counts), own).await;
 }
 
 /// Deletes the noted records of a method, but for that of the backup that counts.
 async fn forget(port: &Port, cloud: &Cloud, counts: Option<BackupId>, more: Option<CloudItem>) -> Result<()> {
     let device = device::current(port).await?;
-    let more = more.filter(|more| !device.clouds.iter().any(|noted| noted.backup == more.backup));
+    let more = more.filter(|more| !device.clouds.iter().any(|noted| cloud.has(noted) && noted.backup == more.backup));
     let noted = device.clouds.into_iter().chain(more);
-    let over: Vec<_> = noted.filter(|item| item.method == cloud.method && Some(item.backup) != counts).collect();
+    let over: Vec<_> = noted.filter(|item| cloud.has(item) && Some(item.backup) != counts).collect();
     if over.is_empty() {
         return Ok(());
     }
@@ -254,7 +287,7 @@ async fn forget(port: &Port, cloud: &Cloud, counts: Option<BackupId>, more: Opti
 pub(crate) async fn discard(port: &Port, cloud: &Cloud, backup: BackupId) {
     let delete = async {
         let device = device::current(port).await?;
-        let noted = device.clouds.into_iter().find(|item| item.backup == backup);
+        let noted = device.clouds.into_iter().find(|item| cloud.has(item) && item.backup == backup);
         let Some(item) = noted else { return Ok(()) };
         Store::open(port, cloud).await?.once().delete(&item).await?;
         device::update(port, move |device| device.clouds.retain(|noted| *noted != item)).await
@@ -271,8 +304,8 @@ pub(crate) async fn before_removal(port: &Port, cloud: &Cloud) -> Option<CloudIt
         let begun: VerificationBegun = call.json(&BeginVerification { method: cloud.method.clone() })?.fetch().await?;
         let within = DoorContext::Verification { id: begun.verification_id };
         let given = pepper(port, &device.key, within, device.client).await?;
-        let name = given.pepper.name(given.root, begun.backup_id);
-        Ok(CloudItem { method: cloud.method.clone(), backup: begun.backup_id, name, file: None })
+        let name = cloud.name(&given, begun.backup_id);
+        Ok(cloud.item(begun.backup_id, name))
     };
     let named: Result<_> = name.await;
     named.ok()
@@ -283,10 +316,23 @@ pub(crate) async fn after_removal(port: &Port, cloud: &Cloud, item: Option<Cloud
     let _ = forget(port, cloud, None, item).await;
 }
 
-/// Says that the user has confirmed that iCloud Keychain is on.
-pub(crate) async fn confirm_sync(port: &Port) -> Result<()> {
+/// Says that the user has confirmed that iCloud Keychain is on, of every backup with something in it.
+pub(crate) async fn confirm_icloud(port: &Port) -> Result<()> {
+    let methods = status::backup_status(port).await?.methods;
+    let with_it = |one: &MethodStatus| one.method.needs(&Method::ICloud) && one.completed_at.is_some();
+    let methods: Vec<Method> = methods.into_iter().filter(with_it).map(|one| one.method).collect();
+    if methods.is_empty() {
+        return Err(Error::NotBackedUp);
+    }
+    for method in &methods {
+        confirm_sync(port, method).await?;
+    }
+    Ok(())
+}
+
+async fn confirm_sync(port: &Port, method: &Method) -> Result<()> {
     let device = device::current(port).await?;
-    let path = path(route::SYNC_CONFIRMATION, &[&Method::ICloud.name()]);
+    let path = path(route::SYNC_CONFIRMATION, &[&method.name()]);
     Call::new(port, "POST", path).signed(&device.key).send().await.map(|_| ())
 }
 

@@ -20,6 +20,7 @@ use crate::{
     exit_kit::ExitKit,
     port::Port,
     secret::{CodeText, Password},
+    together::Together,
 };
 
 /// A password of any kind, or a PIN.
@@ -52,6 +53,8 @@ pub enum BackupMethod {
     ICloud,
     /// A method of the app's own, by the name under which it was registered, through [`crate::host::CustomMethod`].
     Custom(String),
+    /// Several methods together: [`BackupMethod::all_of`].
+    AllOf(Together<Self>),
 }
 
 /// What a passkey backup is to be.
@@ -117,6 +120,7 @@ impl BackupMethod {
             Self::GoogleDrive => Method::GoogleDrive,
             Self::ICloud => Method::ICloud,
             Self::Custom(name) => Method::Custom(name.clone()),
+            Self::AllOf(together) => Method::AllOf(together.set().clone()),
         }
     }
 }
@@ -137,6 +141,8 @@ pub enum RecoveryMethod {
     ICloud,
     /// A method of the app's own, by the name under which it was registered, through [`crate::host::CustomMethod`].
     Custom(String),
+    /// Several methods together: [`RecoveryMethod::all_of`].
+    AllOf(Together<Self>),
 }
 
 impl RecoveryMethod {
@@ -150,6 +156,7 @@ impl RecoveryMethod {
             Self::GoogleDrive => Method::GoogleDrive,
             Self::ICloud => Method::ICloud,
             Self::Custom(name) => Method::Custom(name.clone()),
+            Self::AllOf(together) => Method::AllOf(together.set().clone()),
         }
     }
 }
@@ -239,6 +246,8 @@ pub struct BrokenBackup {
     pub method: Method,
     /// The backup.
     pub backup_id: BackupId,
+    /// Of a set: the member whose part does not hold, where it is one member's fault.
+    pub member: Option<Method>,
     /// What was found, curve by curve.
     pub curves: Vec<CurveDrill>,
 }
@@ -501,8 +510,12 @@ impl Command {
     }
 
     /// Whether a new code is shown to the user and typed back.
-    pub(crate) const fn shows_a_code(&self) -> bool {
-        matches!(self, Self::Backup(BackupMethod::RecoveryCode) | Self::MakeExitKit)
+    pub(crate) fn shows_a_code(&self) -> bool {
+        match self {
+            Self::Backup(method) => method.method().needs(&Method::RecoveryCode),
+            Self::MakeExitKit => true,
+            _ => false,
+        }
     }
 
     /// Whether it changes the device's state: only one such runs at a time.
@@ -569,9 +582,11 @@ pub enum Outcome {
 /// Runs one command to its end.
 pub(crate) async fn run(port: Port, command: Command) -> Result<Outcome> {
     let port = &port;
-    if let Some(cloud) = command.method().as_ref().and_then(Cloud::of) {
-        port.setting.platform.check(cloud.method())?;
-        cloud::must_be_configured(port, &cloud)?;
+    if let Some(method) = command.method() {
+        for cloud in Cloud::all_of(&method) {
+            port.setting.platform.check(&method)?;
+            cloud::must_be_configured(port, &cloud)?;
+        }
     }
     Ok(match command {
         Command::CreateWallet => Outcome::Addresses(crate::create::create_wallet(port).await?),
@@ -621,7 +636,7 @@ pub(crate) async fn run(port: Port, command: Command) -> Result<Outcome> {
             Outcome::Unit
         }
         Command::ConfirmICloudSync => {
-            crate::cloud::confirm_sync(port).await?;
+            crate::cloud::confirm_icloud(port).await?;
             Outcome::Unit
         }
         Command::DoesWalletExist => Outcome::Flag(crate::status::does_wallet_exist(port).await?),

@@ -32,6 +32,8 @@ const VERSION_EJECT: u8 = 3;
 
 /// The version of contents with records in clouds.
 const VERSION_CLOUD: u8 = 4;
+/// The version of contents that name a set of methods.
+const VERSION_SET: u8 = 5;
 
 /// One curve's signing share of this device.
 pub(crate) struct Share {
@@ -180,7 +182,11 @@ impl Device {
     /// Remembers a committed backup as the newest of its method.
     pub(crate) fn remember(&mut self, backup: KnownBackup) {
         self.backups.retain(|known| known.method != backup.method);
-        self.passkeys.retain(|set| backup.method != Method::Passkey || set.backup == backup.backup);
+        if backup.method.needs(&Method::Passkey) {
+            let others = self.backups.iter().filter(|known| known.method.needs(&Method::Passkey));
+            let others: Vec<BackupId> = others.map(|known| known.backup).collect();
+            self.passkeys.retain(|set| set.backup == backup.backup || others.contains(&set.backup));
+        }
         self.backups.push(backup);
     }
 
@@ -227,8 +233,20 @@ impl Device {
         self.shares.iter().filter(move |share| healed.is_none_or(|pair| share.pair == pair))
     }
 
-    const fn version(&self) -> u8 {
+    fn names_a_set(&self) -> bool {
+        let underway = match &self.underway {
+            Some(Underway::Backup(known)) => Some(&known.method),
+            Some(Underway::Recovery(_, method, _) | Underway::Eject(_, method)) => Some(method),
+            Some(Underway::Create | Underway::Heal(_)) | None => None,
+        };
+        let (backups, clouds) = (&self.backups, &self.clouds);
+        let methods = backups.iter().map(|known| &known.method).chain(clouds.iter().map(|item| &item.method));
+        methods.chain(underway).any(|method| matches!(method, Method::AllOf(_)))
+    }
+
+    fn version(&self) -> u8 {
         match self.underway {
+            _ if self.names_a_set() => VERSION_SET,
             _ if !self.clouds.is_empty() => VERSION_CLOUD,
             Some(Underway::Heal(_)) => VERSION_HEAL,
             Some(Underway::Eject(..)) => VERSION_EJECT,
@@ -265,7 +283,7 @@ impl Device {
 
     fn from_bytes(bytes: &[u8], deployment: DeploymentId) -> core::result::Result<Self, StorageReason> {
         let probe: Probe = minicbor::decode(bytes).map_err(|_| StorageReason::Damaged)?;
-        if !matches!(probe.version, VERSION | VERSION_HEAL | VERSION_EJECT | VERSION_CLOUD) {
+        if !matches!(probe.version, VERSION | VERSION_HEAL | VERSION_EJECT | VERSION_CLOUD | VERSION_SET) {
             return Err(StorageReason::NewerVersion);
         }
         let wire: Wire<'_> = cbor::from_slice(bytes).map_err(|_| StorageReason::Damaged)?;
@@ -759,7 +777,7 @@ mod tests {
     /// What the writer calls a version, its golden file has, and the reader takes.
     #[test]
     fn every_version_has_a_file_that_opens() {
-        let files: [(u8, &[(&str, BlobSlot)]); 4] = [
+        let files: [(u8, &[(&str, BlobSlot)]); 5] = [
             (
                 VERSION,
                 &[
@@ -771,9 +789,10 @@ mod tests {
             (VERSION_HEAL, &[("device-v2.bin", BlobSlot::Pending)]),
             (VERSION_EJECT, &[("device-v3.bin", BlobSlot::Pending)]),
             (VERSION_CLOUD, &[("device-v4.bin", BlobSlot::Current)]),
+            (VERSION_SET, &[("device-v5.bin", BlobSlot::Current)]),
         ];
         let versions: Vec<u8> = files.iter().map(|(version, _)| *version).collect();
-        assert_eq!(versions, (1..=VERSION_CLOUD).collect::<Vec<_>>(), "a version without a file");
+        assert_eq!(versions, (1..=VERSION_SET).collect::<Vec<_>>(), "a version without a file");
         for (version, files) in files {
             for (name, slot) in files {
                 let device = from_blob(&golden(name), &key(), *slot, DEPLOYMENT).unwrap();
@@ -786,14 +805,52 @@ mod tests {
         Device { clouds: vec![CloudItem::sample()], ..sample() }
     }
 
+    #[test]
+    fn sets_of_methods_open_for_ever() {
+        let device = from_blob(&golden("device-v5.bin"), &key(), BlobSlot::Current, DEPLOYMENT).unwrap();
+        assert_eq!((&device.backups, &device.clouds), (&with_set().backups, &with_set().clouds));
+        assert_eq!(device.to_bytes(DEPLOYMENT)[2], VERSION_SET);
+        assert_eq!(device.to_bytes(DEPLOYMENT), with_set().to_bytes(DEPLOYMENT));
+    }
+
+    fn with_set() -> Device {
+        let mut device = sample();
+        let method = CloudItem::sample_of_set().method;
+        device.remember(KnownBackup {
+            method,
+            backup: BackupId::from_bytes([9; 16]),
+            generation: 9,
+            digest: [9; 32].into(),
+        });
+        Device { clouds: vec![CloudItem::sample(), CloudItem::sample_of_set()], ..device }
+    }
+
+    #[test]
+    fn the_passkeys_of_a_set_and_those_of_the_single_method_are_kept_beside_each_other() {
+        let method: Method = "ALL_OF(PASSKEY,PASSWORD)".parse().unwrap();
+        let known = |byte, method: &Method| KnownBackup {
+            method: method.clone(),
+            backup: BackupId::from_bytes([byte; 16]),
+            generation: u64::from(byte),
+            digest: [byte; 32].into(),
+        };
+        let set = |byte| PasskeySet { backup: BackupId::from_bytes([byte; 16]), ..crate::passkey::sample_set() };
+        let mut device = sample();
+        for (byte, method) in [(20, &Method::Passkey), (21, &method), (22, &Method::Passkey), (23, &method)] {
+            device.remember_passkeys(set(byte));
+            device.remember(known(byte, method));
+        }
+        assert_eq!(device.passkeys, [set(22), set(23)]);
+    }
+
     /// Run by hand, once for each new version of the format.
     #[test]
     #[ignore = "writes a golden file, checks nothing"]
     fn write_golden_device() {
         let folder = std::path::PathBuf::from(std::env::var("GOLDEN_TO").unwrap());
         let mut entropy = DangerSeededEntropy::new(8);
-        let blob = to_blob(&ejecting(), &key(), BlobSlot::Pending, DEPLOYMENT, &mut entropy);
-        std::fs::write(folder.join("device-v3.bin"), blob).unwrap();
+        let blob = to_blob(&with_set(), &key(), BlobSlot::Current, DEPLOYMENT, &mut entropy);
+        std::fs::write(folder.join("device-v5.bin"), blob).unwrap();
     }
 
     #[test]
@@ -870,7 +927,9 @@ mod tests {
             Some(StorageReason::Damaged),
             "no record in a cloud"
         );
-        contents[2] = VERSION_CLOUD + 1;
+        contents[2] = VERSION_SET;
+        assert_eq!(Device::from_bytes(&contents, DEPLOYMENT).err(), Some(StorageReason::Damaged), "no set in it");
+        contents[2] = VERSION_SET + 1;
         assert_eq!(Device::from_bytes(&contents, DEPLOYMENT).err(), Some(StorageReason::NewerVersion));
     }
 }

@@ -29,15 +29,15 @@ pub(crate) async fn revoke(port: &Port, id: DeviceId) -> Result<()> {
 pub(crate) async fn remove_backup_method(port: &Port, method: Method) -> Result<()> {
     let device = device::current(port).await?;
     let path = path(route::BACKUP_METHOD, &[&method.name()]);
-    let cloud = Cloud::of(&method);
-    // Only while the backup counts does the server give what its record's name is made with.
-    let record = match &cloud {
-        Some(cloud) => cloud::before_removal(port, cloud).await,
-        None => None,
-    };
+    // Only while the backup counts does the server give what its records' names are made with.
+    let mut records = Vec::new();
+    for cloud in Cloud::all_of(&method) {
+        let record = cloud::before_removal(port, &cloud).await;
+        records.push((cloud, record));
+    }
     Call::new(port, "DELETE", path).signed(&device.key).send().await?;
     device::update(port, |device| device.backups.retain(|known| known.method != method)).await?;
-    if let Some(cloud) = cloud {
+    for (cloud, record) in records {
         cloud::after_removal(port, &cloud, record).await;
     }
     Ok(())

@@ -442,7 +442,8 @@ impl Halfkey {
         if command.shows_a_code() && self.host.prompt.is_none() {
             return Err(Error::HostIncomplete { what: "Prompt" });
         }
-        command.method().iter().try_for_each(|method| self.must_be_served(method))?;
+        let method = command.method();
+        method.iter().flat_map(Method::members).try_for_each(|member| self.must_be_served(member))?;
         let _turn = self.host.turn(&command)?;
         let mut held = None;
         let (mut machine, mut step) = Machine::start(&self.setting, command);

@@ -248,6 +248,15 @@ pub enum Error {
         /// Why: a stable word.
         code: &'static str,
     },
+    /// One member of a set failed, so the whole does not open. What it came to, and what to do, is the member's own error:
+    /// [`Error::cause`].
+    #[error("{member}: {error}")]
+    Member {
+        /// The member.
+        member: Method,
+        /// What it came to.
+        error: Box<Self>,
+    },
     /// The app has registered no backup method of this name.
     #[error("no method {method} is registered")]
     MethodNotRegistered {
@@ -258,6 +267,7 @@ pub enum Error {
     #[error("not a backup method: {code}")]
     InvalidMethod {
         /// Why: a stable word. `NAME`: the name of an app's own method has 1 to 32 of `A-Z`, `0-9` and `_`.
+        /// `MEMBER_COUNT`, `MEMBER_TWICE`, `NOT_A_MEMBER`, `TWO_BESIDE_THE_ENVELOPE`: these methods make no set.
         code: &'static str,
     },
     /// The payload cannot be decoded, or this deployment does not sign such things.
@@ -324,9 +334,43 @@ pub enum StorageReason {
 }
 
 impl Error {
+    /// Of a set's member its own error, and otherwise this one.
+    #[must_use]
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Member { error, .. } => error.cause(),
+            other => other,
+        }
+    }
+
+    /// Of a set: the member that failed.
+    #[must_use]
+    pub const fn member(&self) -> Option<&Method> {
+        match self {
+            Self::Member { member, .. } => Some(member),
+            _ => None,
+        }
+    }
+
+    /// The same, as a set says it. What is no method's fault stays as it is.
+    pub(crate) fn of_member(self, member: &Method) -> Self {
+        match self {
+            Self::Transport(_)
+            | Self::SignInAgain
+            | Self::OperationInProgress
+            | Self::ClockSkew { .. }
+            | Self::DeviceRevoked
+            | Self::Refused { .. }
+            | Self::Storage(_)
+            | Self::Host(_)
+            | Self::Internal => self,
+            error => Self::Member { member: member.clone(), error: Box::new(error) },
+        }
+    }
+
     /// The stable code, the same in every language.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::WrongSecret { .. } => "WRONG_SECRET",
             Self::LockedOut => "LOCKED_OUT",
@@ -386,6 +430,7 @@ impl Error {
             Self::CloudLocked => "CLOUD_LOCKED",
             Self::CloudNotEntitled => "CLOUD_NOT_ENTITLED",
             Self::CloudRefused { .. } => "CLOUD_REFUSED",
+            Self::Member { error, .. } => error.code(),
             Self::MethodNotRegistered { .. } => "METHOD_NOT_REGISTERED",
             Self::InvalidMethod { .. } => "INVALID_METHOD",
             Self::InvalidPayload => "INVALID_PAYLOAD",
@@ -401,7 +446,7 @@ impl Error {
 
     /// One sentence for the app's developer or user: what to do now.
     #[must_use]
-    pub const fn advice(&self) -> &'static str {
+    pub fn advice(&self) -> &'static str {
         match self {
             Self::WrongSecret { .. } => {
                 "Ask for the secret again; show how many guesses are left and when the next may be made."
@@ -486,6 +531,7 @@ impl Error {
             Self::CloudLocked => "Ask the user to unlock the device, then call again.",
             Self::CloudNotEntitled => "Build the app with the keychain entitlement and its access group.",
             Self::CloudRefused { .. } => "Check the app's project at the cloud; see what the code says.",
+            Self::Member { error, .. } => error.advice(),
             Self::MethodNotRegistered { .. } => "Register the app's method of that name before the call.",
             Self::InvalidMethod { .. } => "Name another method; see what the code says.",
             Self::InvalidPayload => "Check the transaction or message that was given.",

@@ -37,6 +37,7 @@ mod setting;
 mod sign;
 mod status;
 pub mod step;
+mod together;
 mod verify;
 
 pub use command::{
@@ -54,7 +55,7 @@ pub use halfkey_api::{
     message::{BackupStatus, DrillLevel, MethodStatus, OldDevices, Protection, ProtectionReason, StepUp},
     signing::Payload,
 };
-pub use halfkey_envelope::passkey::Mode as PasskeyMode;
+pub use halfkey_envelope::{method_set::MethodSet, passkey::Mode as PasskeyMode};
 pub use host::{
     BlobSlot, BlobStore, Clock, Prompt, Request, Response, SecretStore, SessionProvider, StoreError, Transport,
     TransportError,
@@ -63,3 +64,4 @@ pub use platform::{GoogleConfig, ICloudConfig, PasskeyConfig, Platform, Platform
 pub use progress::{Progress, Stage};
 pub use secret::{CodeText, Password};
 pub use setting::Setting;
+pub use together::Together;

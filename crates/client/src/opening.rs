@@ -11,6 +11,8 @@ use halfkey_envelope::{
     Record,
     client_share::{self, Contents, Expected, Header},
     id::{BackupId, ClientId, PairId, WalletId},
+    method_set::MethodSet,
+    part_record::{self, PartRecord},
     recovery_code::{self, RecoveryCode},
     seal::OpenError,
     text,
@@ -34,6 +36,7 @@ use crate::{
     passkey::{self, PasskeySet},
     port::Port,
     secret::CodeText,
+    together::Together,
 };
 
 /// What opened a backup, kept for the fresh one that follows.
@@ -43,6 +46,8 @@ pub(crate) enum Holder {
     Passkey(Box<passkey::Plan>),
     Cloud(Cloud),
     Exit(Arc<exit_kit::Making>),
+    /// One for each member, in the set's order.
+    AllOf(MethodSet, Vec<Self>),
 }
 
 impl Holder {
@@ -51,8 +56,26 @@ impl Holder {
             Self::Password(_) => Method::Password,
             Self::Code(_) => Method::RecoveryCode,
             Self::Passkey(_) => Method::Passkey,
-            Self::Cloud(cloud) => cloud.method().clone(),
+            Self::Cloud(cloud) => cloud.own_method().clone(),
             Self::Exit(_) => Method::Exit,
+            Self::AllOf(set, _) => Method::AllOf(set.clone()),
+        }
+    }
+
+    /// What one of its members came to: of a set, with the member's name.
+    pub(crate) fn blames(&self, member: &Self) -> impl Fn(Error) -> Error {
+        let member = matches!(self, Self::AllOf(..)).then(|| member.method());
+        move |error| match &member {
+            Some(member) => error.of_member(member),
+            None => error,
+        }
+    }
+
+    /// Of a set those of its members, of a single method itself.
+    pub(crate) fn members(&self) -> &[Self] {
+        match self {
+            Self::AllOf(_, members) => members,
+            single => std::slice::from_ref(single),
         }
     }
 }
@@ -81,6 +104,17 @@ pub(crate) struct Opened {
     pub(crate) halves: Vec<OpenedHalf>,
 }
 
+/// Where a method is asked for what it holds of a backup.
+struct Asking<'a> {
+    port: &'a Port,
+    key: &'a DeviceKey,
+    within: DoorContext,
+    client: ClientId,
+    cipher_text: &'a CipherText,
+    /// The method of the backup: of a member, its set.
+    method: Method,
+}
+
 /// Asks the method for the record of this backup.
 pub(crate) async fn record(
     port: &Port,
@@ -90,29 +124,110 @@ pub(crate) async fn record(
     cipher_text: &CipherText,
     method: &RecoveryMethod,
 ) -> Result<FromMethod> {
-    let backup = cipher_text.backup_id;
-    let (bytes, holder, passkeys) = match method {
-        RecoveryMethod::Password(typed) => {
-            let (record, password) = Door::new(port, key, within, client, backup)?.open(typed).await?;
-            (record, Holder::Password(password), None)
-        }
-        RecoveryMethod::RecoveryCode(typed) => {
-            let code = parse_code(typed)?;
-            (record_of_code(port, &code, client, cipher_text)?, Holder::Code(code), None)
-        }
-        RecoveryMethod::Passkey => {
-            let opened = passkey::open(port, key, within, client, cipher_text).await?;
-            let (record, set, plan) = opened.into_plan(port)?;
-            (record, Holder::Passkey(Box::new(plan)), Some(set))
-        }
-        RecoveryMethod::GoogleDrive | RecoveryMethod::ICloud | RecoveryMethod::Custom(_) => {
-            let cloud = Cloud::of(&method.method()).ok_or(Error::Internal)?;
-            let record = cloud::open(port, key, within, client, cipher_text, &cloud).await?;
-            (record, Holder::Cloud(cloud), None)
-        }
-    };
-    let record = parse_record(port, client, backup, &holder.method(), &bytes)?;
+    let asking = Asking { port, key, within, client, cipher_text, method: method.method() };
+    if let RecoveryMethod::AllOf(together) = method {
+        return asking.all_of(together).await;
+    }
+    let (bytes, holder, passkeys) = asking.one(method).await?;
+    let record = parse_record(port, client, cipher_text.backup_id, &holder.method(), &bytes)?;
     Ok(FromMethod { record, holder, passkeys })
+}
+
+type Gave = (Zeroizing<Vec<u8>>, Holder, Option<PasskeySet>);
+
+impl Asking<'_> {
+    /// What a single method holds, or a member of a set.
+    async fn one(&self, method: &RecoveryMethod) -> Result<Gave> {
+        let Self { port, key, within, client, cipher_text, .. } = *self;
+        Ok(match method {
+            RecoveryMethod::Password(typed) => {
+                let door = Door::new(port, key, within, client, cipher_text.backup_id)?;
+                let (record, password) = door.open(typed).await?;
+                (record, Holder::Password(password), None)
+            }
+            RecoveryMethod::RecoveryCode(typed) => {
+                let code = parse_code(typed)?;
+                (record_of_code(port, &code, client, cipher_text)?, Holder::Code(code), None)
+            }
+            RecoveryMethod::Passkey => {
+                let opened = passkey::open(port, key, within, client, cipher_text).await?;
+                let (record, set, plan) = opened.into_plan(port)?;
+                (record, Holder::Passkey(Box::new(plan)), Some(set))
+            }
+            RecoveryMethod::GoogleDrive | RecoveryMethod::ICloud | RecoveryMethod::Custom(_) => {
+                let cloud = Cloud::of(&self.method, &method.method()).ok_or(Error::Internal)?;
+                let record = cloud::open(port, key, within, client, cipher_text, &cloud).await?;
+                (record, Holder::Cloud(cloud), None)
+            }
+            // A set is no member of a set.
+            RecoveryMethod::AllOf(_) => return Err(Error::Internal),
+        })
+    }
+
+    /// Every member's part. What costs nothing is asked first: a missing part is known before a guess is spent.
+    async fn all_of(&self, together: &Together<RecoveryMethod>) -> Result<FromMethod> {
+        let mut members: Vec<&RecoveryMethod> = together.members().iter().collect();
+        members.sort_by_key(|member| member.cost());
+        let (mut parts, mut holders, mut passkeys) = (Vec::new(), Vec::new(), None);
+        for member in members {
+            let name = member.method();
+            let (bytes, holder, set) = self.one(member).await.map_err(|error| error.of_member(&name))?;
+            let part = self.part(&name, &bytes).map_err(|error| error.of_member(&name))?;
+            if parts.iter().any(|other| !part.goes_with(other)) {
+                return Err(OTHER_PARTS);
+            }
+            parts.push(part);
+            holders.push(holder);
+            passkeys = passkeys.or(set);
+        }
+        let record = part_record::join(&parts).map_err(|_| OTHER_PARTS)?;
+        holders.sort_by_cached_key(|holder| holder.method().name());
+        let holder = Holder::AllOf(together.set().clone(), holders);
+        Ok(FromMethod { record, holder, passkeys })
+    }
+
+    /// A member's part must be of this deployment, client, backup and set, its own one, and of the envelope that is there.
+    fn part(&self, member: &Method, bytes: &[u8]) -> Result<PartRecord> {
+        let (client, backup) = (self.client, self.cipher_text.backup_id);
+        let part = parse_part(self.port, client, backup, &self.method, member, bytes)?;
+        if client_share::digest(&self.cipher_text.cipher_text.0) == part.envelope_digest {
+            return Ok(part);
+        }
+        Err(match client_share::peek_header(&self.cipher_text.cipher_text.0) {
+            Ok(header) => Error::Rollback { have: header.backup, want: part.backup },
+            Err(_) => Error::PeerMisbehaved { what: "ENVELOPE" },
+        })
+    }
+}
+
+/// Every part is somebody's, and they are not of one key.
+const OTHER_PARTS: Error = Error::PeerMisbehaved { what: "PARTS" };
+
+/// A part must be of this deployment, client, backup and set, and be this member's.
+pub(crate) fn parse_part(
+    port: &Port,
+    client: ClientId,
+    backup: BackupId,
+    set: &Method,
+    member: &Method,
+    bytes: &[u8],
+) -> Result<PartRecord> {
+    let part = PartRecord::from_bytes(bytes).map_err(unreadable)?;
+    if part.deployment != port.setting.deployment.id() || part.client != client {
+        return Err(Error::IdentityMismatch);
+    }
+    if part.backup != backup {
+        return Err(Error::Rollback { have: backup, want: part.backup });
+    }
+    let same = Method::AllOf(part.set.clone()) == *set && part.member() == Some(member);
+    if same { Ok(part) } else { Err(Error::PeerMisbehaved { what: "RECORD" }) }
+}
+
+const fn unreadable(error: client_share::Error) -> Error {
+    match error {
+        client_share::Error::UnknownVersion(_) => Error::UpgradeRequired,
+        _ => Error::PeerMisbehaved { what: "RECORD" },
+    }
 }
 
 pub(crate) fn parse_code(typed: &CodeText) -> Result<RecoveryCode> {
@@ -146,10 +261,7 @@ pub(crate) fn parse_record(
     method: &Method,
     bytes: &[u8],
 ) -> Result<Record> {
-    let record = Record::from_bytes(bytes).map_err(|error| match error {
-        client_share::Error::UnknownVersion(_) => Error::UpgradeRequired,
-        _ => Error::PeerMisbehaved { what: "RECORD" },
-    })?;
+    let record = Record::from_bytes(bytes).map_err(unreadable)?;
     if record.deployment != port.setting.deployment.id() || record.client != client {
         return Err(Error::IdentityMismatch);
     }

@@ -80,10 +80,10 @@ fn context(port: &Port, client: ClientId, backup: BackupId) -> Context {
     Context { deployment: port.setting.deployment.id(), client, backup }
 }
 
-/// The client's active passkey backup, as the server tells.
-async fn active(port: &Port) -> Result<Option<BackupId>> {
+/// The client's active backup by passkeys, or by a set with them, as the server tells.
+async fn active(port: &Port, method: &Method) -> Result<Option<BackupId>> {
     let methods = status::backup_status(port).await?.methods;
-    let passkey = methods.into_iter().find(|one| one.method == Method::Passkey && one.status == "completed");
+    let passkey = methods.into_iter().find(|one| one.method == *method && one.status == "completed");
     Ok(passkey.and_then(|one| one.backup_id))
 }
 
@@ -96,7 +96,7 @@ fn known(device: &Device, active: Option<BackupId>) -> Result<&PasskeySet> {
 /// The passkeys of this client's backup.
 pub(crate) async fn list(port: &Port) -> Result<PasskeyList> {
     let device = device::current(port).await?;
-    let set = known(&device, active(port).await?)?;
+    let set = known(&device, active(port, &Method::Passkey).await?)?;
     let info = |passkey: &Passkey| PasskeyInfo {
         id: passkey.id.clone(),
         name: passkey.name.clone(),
@@ -112,11 +112,11 @@ pub(crate) async fn list(port: &Port) -> Result<PasskeyList> {
     })
 }
 
-/// What a wished-for backup comes to. Nothing was asked of the user or changed yet.
-pub(crate) async fn plan(port: &Port, wish: &PasskeyBackup) -> Result<Plan> {
+/// What a wished-for backup by passkeys, or by a set with them, comes to. Nothing was asked of the user or changed yet.
+pub(crate) async fn plan(port: &Port, wish: &PasskeyBackup, method: &Method) -> Result<Plan> {
     let config = config(port)?;
     let device = device::current(port).await?;
-    let active = active(port).await?;
+    let active = active(port, method).await?;
     let set = match (&wish.change, known(&device, active)) {
         (_, Ok(set)) => Some(set),
         (PasskeyChange::Remove(_), Err(error)) => return Err(error),
@@ -483,7 +483,7 @@ async fn sheet<T>(port: &Port, answer: std::result::Result<T, PasskeyError>) -> 
 /// The other ways into the wallet; what cannot be learnt now is left out.
 async fn others(port: &Port) -> Vec<Method> {
     let methods = status::recovery_methods(port).await.unwrap_or_default();
-    methods.into_iter().filter(|method| *method != Method::Passkey).collect()
+    methods.into_iter().filter(|method| !method.needs(&Method::Passkey)).collect()
 }
 
 fn usable(output: &host::PrfOutput) -> Result<PrfOutput> {

@@ -139,7 +139,7 @@ impl PlatformEnv {
     }
 
     /// Whether `method` works here: PASSWORD, RECOVERY_CODE and GDRIVE everywhere; PASSKEY on Android 9+, iOS 16+ and
-    /// the web; ICLOUD on iOS and macOS.
+    /// the web; ICLOUD on iOS and macOS. A set works where all of its members do.
     #[must_use]
     pub fn supports(&self, method: &Method) -> bool {
         if let Some((_, verdict)) = self.overrides.iter().find(|(which, _)| which == method) {
@@ -155,14 +155,13 @@ impl PlatformEnv {
             },
             Method::ICloud => matches!(self.platform, Platform::Ios | Platform::MacOs),
             Method::Exit => false,
+            Method::AllOf(set) => set.members().iter().all(|member| self.supports(member)),
         }
     }
 
-    /// Refuses a method that does not work here, and names those that do.
+    /// Refuses a method that does not work here, and names those that do; of a set the first member that does not.
     pub(crate) fn check(&self, method: &Method) -> Result<()> {
-        if self.supports(method) {
-            return Ok(());
-        }
+        let Some(method) = method.members().iter().find(|member| !self.supports(member)) else { return Ok(()) };
         Err(Error::UnsupportedPlatform {
             method: method.clone(),
             platform: self.platform,

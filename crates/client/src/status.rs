@@ -48,14 +48,15 @@ pub(crate) async fn recovery_methods(port: &Port) -> Result<Vec<Method>> {
 }
 
 fn openable(port: &Port, status: BackupStatus) -> impl Iterator<Item = MethodStatus> {
-    let works = |method: &Method| match method {
+    let works = |member: &Method| match member {
         Method::Password | Method::RecoveryCode => true,
         Method::Passkey => port.setting.passkey_config().is_some(),
         Method::GoogleDrive => port.setting.google_config().is_some(),
         Method::ICloud => port.setting.icloud_config().is_some(),
         Method::Custom(name) => port.setting.is_registered(name),
-        Method::Exit => false,
+        Method::Exit | Method::AllOf(_) => false,
     };
+    let works = move |method: &Method| method.members().iter().all(works);
     let completed = status.methods.into_iter().filter(|status| status.status == "completed");
     completed.filter(move |status| works(&status.method) && port.setting.platform.supports(&status.method))
 }

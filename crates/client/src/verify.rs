@@ -58,12 +58,11 @@ pub(crate) async fn drill(port: &Port, method: &RecoveryMethod) -> Result<(Verif
     let opening = opening::record(port, &device.key, within, device.client, &stored, method).await;
     let opening::FromMethod { record, holder, passkeys } = match opening {
         Ok(opening) => opening,
-        // What is not in the cloud by a complete list is gone, and what an app's own store says is not there; what is not in a keychain may not have come there yet.
-        Err(error @ Error::CloudRecordNotFound) if method.method() != Method::ICloud => {
-            return Err(found.method_key(error.code()).tell(port, &device, id).await);
-        }
-        Err(error) => match word_of_record(&error) {
-            Some(word) => return Err(found.method_key(word).tell(port, &device, id).await),
+        Err(error) => match word_of_opening(&error, &method.method()) {
+            Some(word) => {
+                found.0.member = error.member().cloned();
+                return Err(found.method_key(word).tell(port, &device, id).await);
+            }
             None => return Err(error),
         },
     };
@@ -119,7 +118,7 @@ struct Found(BrokenBackup);
 
 impl Found {
     fn new(method: Method, backup_id: BackupId) -> Self {
-        Self(BrokenBackup { method, backup_id, curves: Curve::ALL.map(CurveDrill::new).to_vec() })
+        Self(BrokenBackup { method, backup_id, member: None, curves: Curve::ALL.map(CurveDrill::new).to_vec() })
     }
 
     fn method_key(mut self, word: &'static str) -> Self {
@@ -194,18 +193,28 @@ impl Found {
 
 const OTHER_WALLET: Held = Held::Failed("OTHER_WALLET");
 
+/// The word for a method that has not the right key. What is not in the cloud by a complete list is gone, and what an app's
+/// own store says is not there; what is not in a keychain may not have come there yet.
+fn word_of_opening(error: &Error, method: &Method) -> Option<&'static str> {
+    let cause = error.cause();
+    match cause {
+        Error::CloudRecordNotFound if error.member().unwrap_or(method) != &Method::ICloud => Some(cause.code()),
+        _ => word_of_record(cause),
+    }
+}
+
 /// The word for what is wrong with a record or an envelope. `None`: the error says nothing about the backup itself.
 fn word_of_record(error: &Error) -> Option<&'static str> {
     match error {
         Error::PeerMisbehaved {
-            what: what @ ("SEALED_RECORD" | "RECORD" | "ENVELOPE" | "ENVELOPE_DIGEST" | "OTHER_ENVELOPE"),
+            what: what @ ("SEALED_RECORD" | "RECORD" | "ENVELOPE" | "ENVELOPE_DIGEST" | "OTHER_ENVELOPE" | "PARTS"),
         } => Some(what),
         Error::Rollback { .. } | Error::IdentityMismatch | Error::CloudRecordDamaged => Some(error.code()),
         _ => None,
     }
 }
 
-const fn word_of(error: &Error) -> &'static str {
+fn word_of(error: &Error) -> &'static str {
     match error {
         Error::PeerMisbehaved { what } => what,
         other => other.code(),

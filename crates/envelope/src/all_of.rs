@@ -60,6 +60,12 @@ impl Part {
         self.count
     }
 
+    /// Whether both are of one set; which parts they are is not looked at.
+    #[must_use]
+    pub fn is_of_the_set_of(&self, other: &Self) -> bool {
+        (self.set, self.count) == (other.set, other.count)
+    }
+
     /// The strict encoding, for the holder's sealed storage.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
@@ -103,8 +109,7 @@ pub fn split(count: u8, entropy: &mut dyn Entropy) -> (Vec<Part>, SealKey) {
 /// The key of all its parts, given in any order.
 pub fn join(parts: &[&Part]) -> Result<SealKey, Error> {
     let first = parts.first().ok_or(Error::NotFound)?;
-    let of_one_set = |part: &&&Part| part.set == first.set && part.count == first.count;
-    if parts.len() != usize::from(first.count) || !parts.iter().all(|part| of_one_set(&part)) {
+    if parts.len() != usize::from(first.count) || !parts.iter().all(|part| part.is_of_the_set_of(first)) {
         return Err(Error::NotFound);
     }
     let mut material = Zeroizing::new(Vec::with_capacity(32 * parts.len()));

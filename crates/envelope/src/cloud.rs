@@ -3,12 +3,14 @@
 //!
 //! ```text
 //! pepper  = HKDF(root, info = H("halfkey/cloud/v1/pepper", client))                 (RFC 5869, SHA-256, no salt)
-//! name    = "halfkey-" ‖ root's number ‖ "-" ‖ hex(HMAC-SHA256(name key, backup))
+//! name    = "halfkey-" ‖ root's number ‖ "-" ‖ hex(HMAC-SHA256(name key, backup [‖ member]))
 //! account = HMAC-SHA256(account key, the account's stable id)
 //! record  = seal(record key, header {version, root's number, H("halfkey/cloud/v1/record", root's number, deployment,
-//!           client, backup, method)}, the record)
+//!           client, backup, method [, member])}, the record)
 //! name key, account key, record key = HKDF(pepper, info = "halfkey/cloud/v1/name", "…/account", "…/key")
 //! ```
+//!
+//! *member*: of a set (AllOf), whose part it is.
 //!
 //! Neither the name nor the header tells an identifier to somebody who does not know it already. A root is never changed
 //! in place: its number is in every name, and each backup keeps the one that it was made with.
@@ -23,6 +25,7 @@ use crate::{
     entropy::Entropy,
     hash::h,
     id::{BackupId, ClientId, DeploymentId},
+    part_record::PartRecord,
     record::{MAX_RECORD, Record},
     seal::{self, Magic, OpenError, SealKey, Sealed},
     secret::secret32,
@@ -64,7 +67,17 @@ impl Pepper {
     /// The name of the file or item that holds this backup's record: `halfkey-1-` and 64 hex digits.
     #[must_use]
     pub fn name(&self, root: RootId, backup: BackupId) -> String {
-        let tag = mac(&self.key("halfkey/cloud/v1/name"), backup.as_bytes());
+        self.tagged(root, backup.as_bytes())
+    }
+
+    /// The name of what a member of a set holds of this backup: several members may share one store.
+    #[must_use]
+    pub fn member_name(&self, root: RootId, backup: BackupId, member: &Method) -> String {
+        self.tagged(root, &[backup.as_bytes(), member.name().as_bytes()].concat())
+    }
+
+    fn tagged(&self, root: RootId, message: &[u8]) -> String {
+        let tag = mac(&self.key("halfkey/cloud/v1/name"), message);
         let hex: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{PREFIX}{root}-{hex}")
     }
@@ -98,8 +111,10 @@ pub struct Place {
     pub client: ClientId,
     /// The backup.
     pub backup: BackupId,
-    /// The method: which cloud.
+    /// The method: which cloud, or a set.
     pub method: Method,
+    /// Of a set: which of its members holds it.
+    pub member: Option<Method>,
     /// The root under which the pepper was derived.
     pub root: RootId,
 }
@@ -117,10 +132,11 @@ struct Header {
 
 impl Header {
     fn of(place: &Place) -> Self {
-        let Place { deployment, client, backup, method, root } = place;
-        let method = method.name();
-        let parts: [&[u8]; 5] =
-            [&root.to_be_bytes(), deployment.as_bytes(), client.as_bytes(), backup.as_bytes(), method.as_bytes()];
+        let Place { deployment, client, backup, method, member, root } = place;
+        let (root_bytes, method, member) = (root.to_be_bytes(), method.name(), member.as_ref().map(Method::name));
+        let mut parts: Vec<&[u8]> =
+            vec![&root_bytes, deployment.as_bytes(), client.as_bytes(), backup.as_bytes(), method.as_bytes()];
+        parts.extend(member.as_ref().map(String::as_bytes));
         Self { version: VERSION, root: *root, place: h("halfkey/cloud/v1/record", &parts).into() }
     }
 
@@ -162,10 +178,22 @@ pub fn witness(pepper: &Pepper, place: &Place, sealed: &[u8]) -> Result<BackupId
     let parsed = parse(sealed)?;
     let header = Header::parse(&parsed)?;
     let opened = parsed.open(&pepper.key("halfkey/cloud/v1/key"))?;
-    let record = Record::from_bytes(&opened).map_err(|_| OpenError::Malformed)?;
-    let there = Place { backup: record.backup, ..place.clone() };
-    let same = (record.deployment, record.client) == (place.deployment, place.client) && record.method == place.method;
-    if same && header == Header::of(&there) { Ok(record.backup) } else { Err(OpenError::OtherContext) }
+    let there = place_in(&opened, place.root)?;
+    if header == Header::of(&there) && there == (Place { backup: there.backup, ..place.clone() }) {
+        Ok(there.backup)
+    } else {
+        Err(OpenError::OtherContext)
+    }
+}
+
+/// The place that an opened record names itself: that of a single method, or a member's part.
+fn place_in(opened: &[u8], root: RootId) -> Result<Place, OpenError> {
+    if let Ok(Record { deployment, client, backup, method, .. }) = Record::from_bytes(opened) {
+        return Ok(Place { deployment, client, backup, method, member: None, root });
+    }
+    let part = PartRecord::from_bytes(opened).map_err(|_| OpenError::Malformed)?;
+    let (method, member) = (Method::AllOf(part.set.clone()), part.member().cloned());
+    Ok(Place { deployment: part.deployment, client: part.client, backup: part.backup, method, member, root })
 }
 
 fn parse(sealed: &[u8]) -> Result<Sealed<'_>, OpenError> {

@@ -4,6 +4,8 @@ use core::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::method_set::MethodSet;
+
 /// The curve of a wallet.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, minicbor::Encode, minicbor::Decode,
@@ -80,6 +82,8 @@ pub enum Method {
     Exit,
     /// A method of the application's own, by its name: 1 to 32 of `A-Z`, `0-9` and `_`.
     Custom(String),
+    /// Several methods, all of which have to open it.
+    AllOf(MethodSet),
 }
 
 impl Method {
@@ -89,10 +93,13 @@ impl Method {
         self.to_string()
     }
 
-    /// What has to open together: of a single method, itself.
+    /// What has to open together: of a set its members, of a single method itself.
     #[must_use]
-    pub const fn members(&self) -> &[Self] {
-        core::slice::from_ref(self)
+    pub fn members(&self) -> &[Self] {
+        match self {
+            Self::AllOf(set) => set.members(),
+            _ => core::slice::from_ref(self),
+        }
     }
 
     /// Whether it is, or needs, this one.
@@ -105,6 +112,12 @@ impl Method {
     #[must_use]
     pub const fn is_in_a_cloud(&self) -> bool {
         matches!(self, Self::GoogleDrive | Self::ICloud | Self::Custom(_))
+    }
+
+    /// Whether its record lies at the server, beside the envelope.
+    #[must_use]
+    pub const fn lies_beside(&self) -> bool {
+        matches!(self, Self::Passkey | Self::RecoveryCode)
     }
 
     /// A method of the application's own.
@@ -128,6 +141,7 @@ impl fmt::Display for Method {
             Self::RecoveryCode => f.write_str("RECOVERY_CODE"),
             Self::Exit => f.write_str("EXIT"),
             Self::Custom(name) => write!(f, "CUSTOM:{name}"),
+            Self::AllOf(set) => set.fmt(f),
         }
     }
 }
@@ -143,6 +157,7 @@ impl FromStr for Method {
             "ICLOUD" => Self::ICloud,
             "RECOVERY_CODE" => Self::RecoveryCode,
             "EXIT" => Self::Exit,
+            _ if text.starts_with("ALL_OF") => Self::AllOf(text.parse()?),
             _ => Self::custom(text.strip_prefix("CUSTOM:").ok_or(UnknownName)?)?,
         })
     }

@@ -146,7 +146,7 @@ pub(crate) async fn commit(
     }
     let statement = status::statement(&commit);
     let committed = app.store.commit_backup(client, device.id, id, digest, &statement, now_ms).await?;
-    if committed.method == Method::Password {
+    if committed.method.needs(&Method::Password) {
         app.open_password_door(id).await;
     }
     tracing::info!(%client, backup = %id, "backup committed");
@@ -188,10 +188,10 @@ async fn verify(
         let claim = Claim { role: Role::Peer, envelope: None, nonce: &own_nonce };
         reshare::verify_ack(reshare, transcript, &claim, custodian_ack).map_err(|error| Fault::internal(&error))?;
     }
-    if commit.pin && backup.method != Method::Password {
-        return Err(Fault::field("pin", "of a password backup only"));
+    if commit.pin && !backup.method.needs(&Method::Password) {
+        return Err(Fault::field("pin", "of a backup with a password only"));
     }
-    if backup.method == Method::Password {
+    if backup.method.needs(&Method::Password) {
         app.password_door_was_opened(backup.id).await?;
     }
     cloud::check_commit(app, client, backup, commit).await

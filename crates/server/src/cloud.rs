@@ -70,7 +70,8 @@ pub(crate) async fn check_commit(
     if !backup.method.members().iter().any(Method::is_in_a_cloud) {
         return if commit.cloud_account.is_none() { Ok(()) } else { Err(field("of a GDRIVE backup only")) };
     }
-    if commit.method_key != MethodKeyStatement::ReadBack {
+    // What is unread may be the stanza of a passkey beside it: that would prompt.
+    if commit.method_key != MethodKeyStatement::ReadBack && !backup.method.needs(&Method::Passkey) {
         return Err(Fault::field("methodKey", "a record in a cloud is read back"));
     }
     match app.store.cloud_record(client, backup.id).await {

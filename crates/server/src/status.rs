@@ -87,9 +87,9 @@ pub(crate) async fn backups(app: &Inner, client: ClientId, now_ms: u64) -> Resul
     let backups = app.store.backups(client).await?;
     let mut methods: Vec<MethodStatus> = Vec::new();
     for backup in backups.iter().filter(|backup| backup.pair.state.is_standing()) {
-        let guesses = match backup.method {
-            Method::Password => app.password_guesses(backup.id).await,
-            _ => None,
+        let guesses = match backup.method.needs(&Method::Password) {
+            true => app.password_guesses(backup.id).await,
+            false => None,
         };
         let mut shown = shown_backup(backup, is_completed(backup) && guesses != Some(0));
         shown.guesses_left = guesses;
@@ -135,7 +135,7 @@ fn shown_backup(backup: &Backup, completed: bool) -> MethodStatus {
         (false, true) => Some(MethodKeyStatement::Unread),
         _ => None,
     };
-    let pending_sync = backup.method == Method::ICloud && cloud.and_then(|cloud| cloud.read_ms).is_none();
+    let pending_sync = backup.method.needs(&Method::ICloud) && cloud.and_then(|cloud| cloud.read_ms).is_none();
     MethodStatus {
         method: backup.method.clone(),
         status: if completed { COMPLETED } else { "incomplete" }.to_owned(),

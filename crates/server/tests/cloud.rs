@@ -357,3 +357,48 @@ async fn peppers_are_limited() {
     pepper(&phone, within).await.unwrap();
     assert_eq!(pepper(&phone, within).await.unwrap_err(), "RATE_LIMITED");
 }
+
+#[tokio::test]
+async fn a_set_is_taken_with_what_each_of_its_members_needs() {
+    let server = Server::start().await;
+    let phone = Phone::with_wallet(&server).await;
+    let set: Method = "ALL_OF(CUSTOM:VAULT,RECOVERY_CODE)".parse().unwrap();
+    let resharing = phone.reshare(&set).await;
+    let kept = phone.seal(&resharing);
+    assert_eq!(phone.upload_with(&kept, None).await.refusal(), "INVALID_REQUEST", "the code's record is missing");
+    assert_eq!(phone.upload_with(&kept, Some(Base64(vec![7; 64]))).await.status, 204);
+    let commit = async |change: &dyn Fn(&mut halfkey_api::message::CommitBackup)| {
+        let stored = phone.read_back(kept.backup).await;
+        let mut commit = phone.commitment(&resharing, &stored);
+        change(&mut commit);
+        phone.commit(kept.backup, &commit).await.map(drop)
+    };
+    assert_eq!(commit(&|_| ()).await, Err("PROOF_INVALID".to_owned()), "no pepper, no record in the app's store");
+    pepper(&phone, DoorContext::Backup { id: kept.backup }).await.unwrap();
+    let unread = |commit: &mut halfkey_api::message::CommitBackup| commit.method_key = MethodKeyStatement::Unread;
+    assert_eq!(commit(&unread).await, Err("INVALID_REQUEST".to_owned()), "there is nothing that would prompt");
+    let stated = |commit: &mut halfkey_api::message::CommitBackup| commit.cloud_account = Some(account());
+    assert_eq!(commit(&stated).await, Err("INVALID_REQUEST".to_owned()), "no member tells an account");
+    assert!(!phone.status().await.backed_up);
+    commit(&|_| ()).await.unwrap();
+    assert!(phone.status().await.backed_up);
+    assert_eq!(shown(&phone, &set).await.status, "completed");
+
+    let drive: Method = "ALL_OF(CUSTOM:VAULT,GDRIVE)".parse().unwrap();
+    let kept = phone.seal(&phone.reshare(&drive).await);
+    let beside = phone.upload_with(&kept, Some(Base64(vec![7; 64]))).await;
+    assert_eq!(beside.refusal(), "INVALID_REQUEST", "no member's record lies beside the envelope");
+    let passkey: Method = "ALL_OF(CUSTOM:VAULT,PASSKEY)".parse().unwrap();
+    let kept = phone.seal(&phone.reshare(&passkey).await);
+    assert_eq!(phone.upload_with(&kept, Some(Base64(vec![7; 64]))).await.refusal(), "INVALID_REQUEST", "no stanza");
+    for (method, why) in [
+        ("ALL_OF(CUSTOM:VAULT,PASSWORD)", "this deployment has no guesskeeper"),
+        ("ALL_OF(PASSKEY,RECOVERY_CODE)", "both beside the envelope"),
+        ("ALL_OF(RECOVERY_CODE,CUSTOM:VAULT)", "another order is no name"),
+        ("ALL_OF(EXIT,GDRIVE)", "an exit kit is no member"),
+    ] {
+        let body = serde_json::json!({ "method": method });
+        let refused = server.signed(&phone.user, "POST", route::BACKUPS, &body).await;
+        assert_eq!(refused.refusal(), "INVALID_REQUEST", "{why}");
+    }
+}

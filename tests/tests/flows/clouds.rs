@@ -36,6 +36,11 @@ pub trait UsersCloud: Send + Sync {
     /// Changes every content.
     fn damage(&self, change: &dyn Fn(&mut Vec<u8>));
 
+    /// How the SDK says what this cloud came to.
+    fn says(&self, error: Error) -> Error {
+        error
+    }
+
     fn phone(&self, world: &World, token: &str) -> Phone {
         world.phone_in(token, &self.as_reached_anew())
     }
@@ -121,12 +126,12 @@ async fn what_is_missing_damaged_or_there_twice_is_told_apart(world: &World, clo
     phone.halfkey.verify_backup(cloud.recovery()).await.unwrap();
 
     cloud.damage(&|content| *content.last_mut().unwrap() ^= 1);
-    assert_eq!(recovers(cloud, &new, &addresses).await, Err(Error::CloudRecordDamaged));
+    assert_eq!(recovers(cloud, &new, &addresses).await, Err(cloud.says(Error::CloudRecordDamaged)));
     finds(&phone, cloud, "CLOUD_RECORD_DAMAGED").await;
     cloud.damage(&|content| content[..4].copy_from_slice(b"HKL2"));
-    assert_eq!(phone.halfkey.verify_backup(cloud.recovery()).await, Err(Error::UpgradeRequired));
+    assert_eq!(phone.halfkey.verify_backup(cloud.recovery()).await, Err(cloud.says(Error::UpgradeRequired)));
     cloud.wipe();
-    assert_eq!(recovers(cloud, &new, &addresses).await, Err(Error::CloudRecordNotFound));
+    assert_eq!(recovers(cloud, &new, &addresses).await, Err(cloud.says(Error::CloudRecordNotFound)));
     // What has not come to a keychain yet is not gone; a cloud's complete list tells.
     if cloud.method() == Method::ICloud {
         assert_eq!(phone.halfkey.verify_backup(cloud.recovery()).await, Err(Error::CloudRecordNotFound));
@@ -229,7 +234,7 @@ async fn an_outdated_backup_of_the_server_is_refused(cloud: &dyn UsersCloud) {
     world.revive(old, newer).await;
     let new = cloud.phone(&world, &token);
     let refused = recovers(cloud, &new, &addresses).await;
-    assert_eq!(refused, Err(Error::Rollback { have: old, want: newer }));
+    assert_eq!(refused, Err(cloud.says(Error::Rollback { have: old, want: newer })));
 }
 
 async fn what_is_not_set_up_is_said_before_anything_is_begun(world: &World, cloud: &dyn UsersCloud) {
@@ -248,7 +253,8 @@ async fn what_is_not_set_up_is_said_before_anything_is_begun(world: &World, clou
             };
             assert_eq!((refused.map(drop), also), (Err(expected.clone()), Err(expected)));
         }
-        method @ Method::Custom(_) => {
+        method if method.members().iter().any(|member| matches!(member, Method::Custom(_))) => {
+            let method = method.members()[0].clone();
             let expected = Error::MethodNotRegistered { method };
             assert_eq!((refused.map(drop), also), (Err(expected.clone()), Err(expected)));
         }

@@ -107,10 +107,10 @@ impl CloudTokenProvider for SignIn {
 }
 
 /// Alice's Drive.
-struct Google(Arc<DriveEmulator>);
+pub struct Google(Arc<DriveEmulator>);
 
 impl Google {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self(Arc::new(DriveEmulator::start().await.unwrap()))
     }
 
@@ -126,7 +126,7 @@ impl Google {
     }
 
     /// Another, for each part of the contract.
-    fn fresh(&self) -> Self {
+    pub fn fresh(&self) -> Self {
         assert!(self.0.files(ALICE).is_empty() || self.0.delete_hidden_app_data(ALICE) > 0);
         Self(Arc::clone(&self.0))
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod ahead;
+mod all_of;
 mod clouds;
 mod custom;
 mod devices;

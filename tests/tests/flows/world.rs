@@ -322,6 +322,12 @@ impl World {
         Phone::new(self, token, self.deployment.clone(), Sides { clouds: Some(clouds.clone()), ..Sides::default() })
     }
 
+    /// One whose user has passkeys and clouds.
+    pub fn phone_with(&self, token: &str, provider: &(impl Passkeys + Clone + 'static), clouds: &Clouds) -> Phone {
+        let sides = Sides { clouds: Some(clouds.clone()), ..Sides::of(provider) };
+        Phone::new(self, token, self.deployment.clone(), sides)
+    }
+
     /// The same, of an app that trusts another descriptor.
     pub fn phone_trusting(
         &self,

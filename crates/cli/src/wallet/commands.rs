@@ -1,12 +1,12 @@
 //! One function per command: call the SDK, show what it gave.
 
 use halfkey_api::message::OldDevices;
-use halfkey_client::{Cancelled, Error as Sdk, Recovering, Resumed};
+use halfkey_client::{Cancelled, Error as Sdk, PasskeyBackup, Recovering, Resumed};
 use serde_json::json;
 
 use super::{
-    MethodName, OldDevicesName, Session, WalletArgs, WalletCommand, eject, google, parse_id, parse_method, passkeys,
-    show, sign,
+    MethodName, Methods, OldDevicesName, Session, WalletArgs, WalletCommand, eject, google, parse_id, parse_method,
+    passkey_backup, passkeys, show, sign,
 };
 use crate::{
     error::{AtPath, Error, Result},
@@ -35,20 +35,20 @@ pub(super) async fn run(args: WalletArgs, output: &Output) -> Result<()> {
         WalletCommand::Init { .. } | WalletCommand::Sweep(_) | WalletCommand::Google { .. } => Ok(()),
         WalletCommand::Create => create(session, output).await,
         WalletCommand::Status => show::status(session, output).await,
-        WalletCommand::Backup { method: MethodName::Passkey, passkey_mode, replace_passkeys, .. } => {
-            let backup = Session::passkey_backup(passkey_mode, replace_passkeys);
+        WalletCommand::Backup { method, passkey_mode, replace_passkeys, .. } => {
+            if !method.include(MethodName::Passkey) && (passkey_mode.is_some() || replace_passkeys) {
+                return Err(Error::Usage("only a passkey backup has a passkey mode".to_owned()));
+            }
+            let passkeys = passkey_backup(passkey_mode, replace_passkeys);
+            let backup = session.backup_method(&method, &passkeys)?;
             show::backup(&session.halfkey.backup_wallet(backup).await?, output);
             Ok(())
         }
-        WalletCommand::Backup { passkey_mode: None, replace_passkeys: false, method, .. } => {
-            backup(session, method, output).await
-        }
-        WalletCommand::Backup { .. } => Err(Error::Usage("only a passkey backup has a passkey mode".to_owned())),
         WalletCommand::Passkeys { command } => passkeys::run(session, command, output).await,
         WalletCommand::ChangePassword { method } => change_password(session, method, output).await,
-        WalletCommand::Verify { method } => verify(session, method, output).await,
+        WalletCommand::Verify { method } => verify(session, &method, output).await,
         WalletCommand::Recover { method, old_devices, expect_ethereum } => {
-            recover(session, method, old_devices, expect_ethereum, output).await
+            recover(session, &method, old_devices, expect_ethereum, output).await
         }
         WalletCommand::ExitKit { out, .. } => exit_kit(session, &out, output).await,
         WalletCommand::Eject(args) => eject::run(session, args, output).await,
@@ -83,15 +83,10 @@ async fn create(session: &mut Session, output: &Output) -> Result<()> {
     Ok(())
 }
 
-async fn backup(session: &mut Session, method: MethodName, output: &Output) -> Result<()> {
-    let method = session.backup_method(method)?;
-    let backup = session.halfkey.backup_wallet(method).await?;
-    show::backup(&backup, output);
-    Ok(())
-}
-
 async fn change_password(session: &mut Session, method: MethodName, output: &Output) -> Result<()> {
-    let halfkey_client::BackupMethod::Password { password, kind } = session.backup_method(method)? else {
+    let halfkey_client::BackupMethod::Password { password, kind } =
+        session.backup_by(method, &PasskeyBackup::default())?
+    else {
         return Err(Error::Usage("only a password or PIN can be changed".to_owned()));
     };
     let backup = session.halfkey.change_password(password, kind).await?;
@@ -99,7 +94,7 @@ async fn change_password(session: &mut Session, method: MethodName, output: &Out
     Ok(())
 }
 
-async fn verify(session: &mut Session, method: MethodName, output: &Output) -> Result<()> {
+async fn verify(session: &mut Session, method: &Methods, output: &Output) -> Result<()> {
     let method = session.recovery_method(method)?;
     let verified = session.halfkey.verify_backup(method).await?;
     let mut lines = vec![format!("The {} backup holds, and nothing of it was spent.", verified.method)];
@@ -116,7 +111,7 @@ async fn verify(session: &mut Session, method: MethodName, output: &Output) -> R
 
 async fn recover(
     session: &mut Session,
-    method: MethodName,
+    method: &Methods,
     old_devices: OldDevicesName,
     expect_ethereum: Option<String>,
     output: &Output,

@@ -13,7 +13,7 @@ use halfkey_envelope::entropy::OsEntropy;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{MethodName, Session, WalletArgs, show, sign};
+use super::{Methods, MethodsParser, Session, WalletArgs, show, sign};
 use crate::{
     error::{AtPath, Error, Result},
     output::{self, Output, to_stderr},
@@ -29,8 +29,8 @@ const KEPT: &str = "KEPT";
 #[derive(Args)]
 pub(super) struct EjectArgs {
     /// What holds the key
-    #[arg(long, value_enum, default_value = "password")]
-    method: MethodName,
+    #[arg(long, value_parser = MethodsParser, default_value = "password", value_name = "METHOD[+METHOD]")]
+    method: Methods,
     /// Write the keys to this new file, readable by its owner alone, instead of the terminal
     #[arg(long, value_name = "FILE", conflicts_with = "keys_fd")]
     keys_file: Option<PathBuf>,
@@ -40,8 +40,8 @@ pub(super) struct EjectArgs {
 }
 
 impl EjectArgs {
-    pub(super) const fn method(&self) -> MethodName {
-        self.method
+    pub(super) const fn method(&self) -> &Methods {
+        &self.method
     }
 }
 
@@ -144,7 +144,7 @@ async fn eject(session: &mut Session, args: &EjectArgs, place: &mut Place, outpu
     if typed.as_str() != CONFIRM {
         return Err(Error::Usage("not confirmed; nothing was changed".to_owned()));
     }
-    let method = session.recovery_method(args.method)?;
+    let method = session.recovery_method(&args.method)?;
     let keys = match session.halfkey.eject_private_keys(method, None).await? {
         Ejecting::Keys(keys) => keys,
         Ejecting::Waiting { eject_id, until } => {

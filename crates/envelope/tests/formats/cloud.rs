@@ -25,7 +25,14 @@ fn root() -> PepperRoot {
 
 fn place(method: Method) -> Place {
     let header = sample::header();
-    Place { deployment: header.deployment, client: header.client, backup: header.backup, method, root: ROOT }
+    Place {
+        deployment: header.deployment,
+        client: header.client,
+        backup: header.backup,
+        method,
+        member: None,
+        root: ROOT,
+    }
 }
 
 fn pepper() -> Pepper {
@@ -79,6 +86,7 @@ fn cloud_vectors_open_by_value() {
             client: id("client").parse().unwrap(),
             backup: id("backup").parse().unwrap(),
             method: id("method").parse().unwrap(),
+            member: None,
             root: u32::try_from(vector["root"].as_u64().unwrap()).unwrap(),
         };
         let opened = cloud::open_record(&pepper, &place, &bytes(&vector["sealed"])).unwrap();
@@ -130,6 +138,7 @@ fn elsewhere() -> Vec<Place> {
         Place { client: ClientId::from_bytes(sample::id(1)), ..here.clone() },
         Place { backup: BackupId::from_bytes(sample::id(1)), ..here.clone() },
         Place { method: Method::ICloud, ..here.clone() },
+        Place { member: Some(Method::GoogleDrive), ..here.clone() },
         Place { root: ROOT + 1, ..here },
     ]
 }

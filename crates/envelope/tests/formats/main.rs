@@ -2,6 +2,7 @@
 //! for ever, and what is refused.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod all_of;
 mod cbor_variants;
 mod cloud;
 mod decoders;

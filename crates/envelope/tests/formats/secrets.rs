@@ -15,6 +15,7 @@ use halfkey_envelope::{
     hpke::{AnswerKey, Request, SecretKey, Sender},
     keeper::SealRootKey,
     oprf::{self, Blinding},
+    part_record::PartRecord,
     passkey::{KeeperContents, Mode, PendingRelease, PrfOutput, Release, ReleaseAnswer},
     password::{Stretched, Unlocking},
     recovery_code::RecoveryCode,
@@ -22,7 +23,7 @@ use halfkey_envelope::{
     text::Password,
 };
 
-use crate::{door, passkey, sample};
+use crate::{all_of, door, passkey, sample};
 
 /// Fails to compile if a type is `Clone`, `Serialize` or `Display`: `probe` would be ambiguous.
 macro_rules! never {
@@ -59,6 +60,7 @@ never!(
     Password
 );
 never!(Pepper, PepperRoot);
+never!(PartRecord);
 never!(Stretched, Unlocking, Part, PrfOutput, KeeperContents, Sender, Release, PendingRelease, ReleaseAnswer);
 
 fn shown() -> Vec<(&'static str, String)> {
@@ -74,6 +76,7 @@ fn shown() -> Vec<(&'static str, String)> {
         ("AnswerKey", format!("{answer:?}")),
         ("Contents", format!("{:?}", sample::contents())),
         ("Record", format!("{:?}", sample::record())),
+        ("PartRecord", format!("{:?}", all_of::part_records().remove(0))),
         ("SealRootKey", format!("{:?}", SealRootKey::generate(&mut entropy))),
         ("KeeperPart", format!("{:?}", KeeperPart::generate(&mut entropy))),
         ("OprfKey", format!("{:?}", oprf::generate_key(&mut entropy).unwrap())),

@@ -81,15 +81,21 @@ async fn nothing_deals(app: &Inner, client: ClientId, device: DeviceId) -> Resul
 
 /// A method whose door this version does not have would leave a backup that is called completed and opens to nobody.
 fn must_be_offered(app: &App, method: &Method) -> Result<(), Fault> {
-    let offered = match method {
+    let offered = |member: &Method| match member {
         Method::Password => app.guesskeeper.is_some(),
         // A stanza says whether it needs the keeper; see `record_must_fit`.
         Method::Passkey | Method::RecoveryCode => true,
         Method::GoogleDrive | Method::ICloud | Method::Custom(_) => true,
         // Where an export key is registered; see `exit_kit`.
         Method::Exit => true,
+        // Never a member.
+        Method::AllOf(_) => false,
     };
-    if offered { Ok(()) } else { Err(Fault::field("method", "not offered by this deployment")) }
+    if method.members().iter().all(offered) {
+        Ok(())
+    } else {
+        Err(Fault::field("method", "not offered by this deployment"))
+    }
 }
 
 /// The sealed record lies beside the envelope of a recovery code, the stanza beside that of a passkey; of a password
@@ -97,6 +103,11 @@ fn must_be_offered(app: &App, method: &Method) -> Result<(), Fault> {
 fn record_must_fit(app: &App, method: &Method, record: Option<&[u8]>) -> Result<(), Fault> {
     let refused = |message| Err(Fault::field("sealedRecord", message));
     match (method, record) {
+        (Method::AllOf(set), _) => match set.members().iter().find(|member| member.lies_beside()) {
+            Some(member) => record_must_fit(app, member, record),
+            None if record.is_some() => refused("no member of this set keeps its record here"),
+            None => Ok(()),
+        },
         (Method::RecoveryCode, None) => refused("a recovery code needs it"),
         (Method::Exit, Some(_)) => refused("an exit kit's record lies in its file"),
         (Method::Password, Some(_)) => refused("a password's record lies at its door"),

@@ -234,12 +234,19 @@ impl Work {
     /// The password door is told by the next sweep that reaches it.
     async fn erase(&mut self, erased: &Pair) -> Result<(), Error> {
         let pair = erased.id;
-        sql("INSERT INTO doors_to_close (backup, since_ms) SELECT p.id, p.changed_ms FROM pairs p \
-             JOIN slots s ON s.slot = p.slot WHERE p.id = $1 AND s.method = $2 ON CONFLICT (backup) DO NOTHING")
-        .bind(pair.as_bytes())
-        .bind(Method::Password.to_string())
-        .execute(&mut self.tx)
-        .await?;
+        let row = sql("SELECT s.method, p.changed_ms FROM pairs p JOIN slots s ON s.slot = p.slot \
+             WHERE p.id = $1 AND s.method IS NOT NULL")
+        .bind(pair.as_bytes());
+        if let Some(row) = row.optional(&mut self.tx).await? {
+            let (method, since_ms): (Method, u64) = (row.parse("method")?, row.number("changed_ms")?);
+            if method.needs(&Method::Password) {
+                sql("INSERT INTO doors_to_close (backup, since_ms) VALUES ($1, $2) ON CONFLICT (backup) DO NOTHING")
+                    .bind(pair.as_bytes())
+                    .bind(since_ms)
+                    .execute(&mut self.tx)
+                    .await?;
+            }
+        }
         sql("UPDATE pair_shares SET half = NULL, data_key = NULL WHERE pair = $1")
             .bind(pair.as_bytes())
             .execute(&mut self.tx)
