@@ -127,7 +127,10 @@ fn the_keychain_is_in_no_tree_but_apples() {
     for target in TARGETS.into_iter().filter(|target| !target.contains("apple")) {
         assert_eq!(tree("halfkey-apple", target), ["halfkey-apple".to_owned()].into(), "{target}");
     }
-    assert!(!tree("halfkey-client", "aarch64-apple-ios").contains("keyring-core"), "an app may bring a store of its own");
+    assert!(
+        !tree("halfkey-client", "aarch64-apple-ios").contains("keyring-core"),
+        "an app may bring a store of its own"
+    );
 }
 
 /// What opens a door cannot speak MPC, and the passkey door knows neither SQL nor HTTP (METHODS.md C).

@@ -328,10 +328,13 @@ impl SyncedSecretStore for MemorySyncedStore {
     }
 }
 
+/// Names and contents.
+type Records = Vec<(String, Vec<u8>)>;
+
 /// A [`CustomMethod`] in memory. Clones are one store.
 #[derive(Clone, Default)]
 pub struct MemoryCustomStore {
-    records: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    records: Arc<Mutex<Records>>,
     faults: Arc<Mutex<VecDeque<Option<CustomError>>>>,
 }
 
@@ -368,7 +371,7 @@ impl MemoryCustomStore {
         lock(&self.records).iter_mut().for_each(|(_, record)| change(record));
     }
 
-    fn obey<T>(&self, call: impl FnOnce(&mut Vec<(String, Vec<u8>)>) -> T) -> Result<T, CustomError> {
+    fn obey<T>(&self, call: impl FnOnce(&mut Records) -> T) -> Result<T, CustomError> {
         match lock(&self.faults).pop_front().flatten() {
             Some(error) => Err(error),
             None => Ok(call(&mut lock(&self.records))),

@@ -246,7 +246,9 @@ fn judge(answer: &Response) -> Verdict {
             Some("rateLimitExceeded" | "userRateLimitExceeded") => Verdict::Later(retry_after(answer)),
             Some("dailyLimitExceeded" | "quotaExceeded") => Verdict::Refused(Error::Retry { after: None }),
             // The user signed in and left the box of the hidden folder unticked, beside another scope of Drive or not.
-            Some("insufficientPermissions" | "insufficientScopes" | "authError") => Verdict::Refused(Error::NeedsReauth),
+            Some("insufficientPermissions" | "insufficientScopes" | "authError") => {
+                Verdict::Refused(Error::NeedsReauth)
+            }
             Some("accessNotConfigured") => Verdict::Refused(Error::CloudRefused { code: "ACCESS_NOT_CONFIGURED" }),
             _ => Verdict::Refused(Error::CloudRefused { code: "FORBIDDEN" }),
         },
