@@ -22,10 +22,13 @@ use super::world::{PASSWORD, World, backup_with, with};
 const MINUTE_MS: i64 = 60 * 1000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
+/// What a backend answers to an event.
+type Says = Box<dyn Fn(&Value) -> StatusCode + Send>;
+
 /// A custodian's backend.
 #[derive(Clone)]
 struct Backend {
-    says: Arc<Mutex<Box<dyn Fn(&Value) -> StatusCode + Send>>>,
+    says: Arc<Mutex<Says>>,
     got: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
     url: String,
 }
