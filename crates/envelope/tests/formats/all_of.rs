@@ -121,6 +121,9 @@ fn write_all_of_files() {
     std::fs::write(folder.join("cloud-part-v1.bin"), in_the_cloud()).unwrap();
 }
 
+/// Spoils one field of a part.
+type Change<'a> = &'a dyn Fn(&mut PartRecord);
+
 #[test]
 fn all_parts_of_one_backup_give_its_record_and_nothing_less_or_else_does() {
     let (record, parts, _) = backup(90);
@@ -141,7 +144,7 @@ fn all_parts_of_one_backup_give_its_record_and_nothing_less_or_else_does() {
     let mut twice = part_records();
     twice[2] = part_records().remove(1);
     assert_eq!(part_record::join(&twice).err(), Some(NotOneSet), "one of them twice");
-    let changes: [(&str, &dyn Fn(&mut PartRecord)); 6] = [
+    let changes: [(&str, Change); 6] = [
         ("deployment", &|part| part.deployment = DeploymentId::from_bytes(sample::id(1))),
         ("client", &|part| part.client = ClientId::from_bytes(sample::id(1))),
         ("backup", &|part| part.backup = BackupId::from_bytes(sample::id(1))),
