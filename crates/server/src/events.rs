@@ -29,7 +29,7 @@ const AT_ONCE: usize = 64;
 /// So many events to one address before the others get their turn.
 const IN_A_ROW: usize = 16;
 /// A delivery that was taken and not answered for is due again after this: its node died.
-const LEASE_MS: u64 = 60_000;
+const LEASE_MS: u64 = 2 * PATIENCE.as_millis() as u64;
 /// For so long after a change of the secret the one before signs as well.
 const OVERLAP_MS: u64 = 24 * 60 * 60 * 1000;
 
